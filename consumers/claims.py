@@ -1,0 +1,115 @@
+"""Claiming: which waiting jobs this worker takes, and how it hears of them."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from msgspec import Struct
+
+from core import functions
+from core.claim_policy import lanes_to_read, takes_oldest_first
+from core.events import Submitted
+from core.head import Head, head_of
+from core.keys import LaneName, ShardKeys
+from core.log import submitted_in
+from core.redis import redis_errors
+from core.store import EventStore
+
+LANES_KNOWN_FOR_SECONDS: Final = 1.0
+
+
+class Delivery(Struct, frozen=True):
+    """A lane entry that is this worker's, not yet claimed: the job may still be anybody's."""
+
+    entry: str
+    job_id: str
+    head: Head
+    submitted: Submitted | None  # None: trimmed from the log.
+    is_overdue: bool
+
+
+class Claims:
+    """Takes deliveries for one worker, from all shards."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        consumer: str,
+        queues: Collection[str],
+        models: Callable[[], Collection[str]],
+    ) -> None:
+        self._store = store
+        self._consumer = consumer
+        self._queues = queues
+        self._models = models
+        self._turn = 0
+        self._known: dict[int, list[LaneName]] = {}
+        self._known_at = float("-inf")
+
+    async def take(self, want: int) -> list[Delivery]:
+        """Up to `want` deliveries; less means that there are no more just now.
+
+        Raises StoreUnavailable; what was delivered then is found by `stranded`.
+        """
+        await self._learn_lanes()
+        taken: list[Delivery] = []
+        self._turn += 1
+        for at in range(len(self._store.shards)):
+            keys = self._store.shards[(at + self._turn) % len(self._store.shards)]
+            if len(taken) < want:
+                taken += await self._read(keys, want - len(taken), own=False)
+        if len(taken) < want:
+            self._known_at = float("-inf")  # Perhaps there is a lane that we have not heard of.
+        return taken
+
+    async def stranded(self) -> list[Delivery]:
+        """Deliveries of this consumer that a lost reply may have left unseen. Raises StoreUnavailable."""
+        self._known_at = float("-inf")
+        await self._learn_lanes()
+        taken: list[Delivery] = []
+        for keys in self._store.shards:
+            taken += await self._read(keys, 1, own=True)
+        return taken
+
+    async def _read(self, keys: ShardKeys, want: int, *, own: bool) -> list[Delivery]:
+        models = self._models()
+        lanes = lanes_to_read(self._known[keys.shard], self._queues, models, self._turn)
+        ask = {
+            "consumer": self._consumer,
+            "want": want,
+            "prefix": keys.prefix,
+            "lanes": [
+                {"name": str(name), "lane": name.lane, "queue": name.queue} for name in lanes
+            ],
+            "oldest_first": takes_oldest_first(self._turn),
+            "hungry": list({name.serves for name in lanes}),
+            "own": own,
+        }
+        names = [keys.log, keys.hungry, keys.paused, *(keys.ready(name) for name in lanes)]
+        rows = await functions.call(self._store.client, "claim", names, ask)
+        return [_delivery(*row) for row in rows]
+
+    async def _learn_lanes(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._known_at < LANES_KNOWN_FOR_SECONDS:
+            return
+        for keys in self._store.shards:
+            self._known[keys.shard] = await known_lanes(self._store, keys)
+        self._known_at = now
+
+
+async def known_lanes(store: EventStore, keys: ShardKeys) -> list[LaneName]:
+    """Every lane that a shard has. Raises StoreUnavailable."""
+    with redis_errors():
+        names = await store.client.smembers(keys.lanes)
+    return [LaneName.parse(name.decode()) for name in names]
+
+
+def _delivery(
+    entry: bytes, job_id: bytes, flat: list[bytes], submitted: list[Any] | None, overdue: int
+) -> Delivery:
+    head = head_of(flat)
+    assert head is not None, "the claim function delivers only entries that have a head"
+    return Delivery(
+        entry.decode(), job_id.decode(), head, submitted_in(submitted), overdue == 1
+    )

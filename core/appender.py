@@ -1,0 +1,178 @@
+"""Appends as one function takes them: many at a time, each written whole or not at all.
+
+A record says what its caller saw and what is to be written; `core/lua/append.lua` has the other side.
+Each has an operation id, by which a batch that is sent again is answered and not repeated.
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from core import functions
+from core.batching import Batcher
+from core.events import Event
+from core.fleet import Queue, Worker
+from core.head import changes
+from core.keys import ShardKeys
+from core.log import tag_of
+from core.states import Job
+from core.upcast import SCHEMA
+
+_PROCESS: Final = secrets.token_urlsafe(6)
+_counter = itertools.count(1)
+
+
+State = Job | Worker | Queue
+
+
+class Record(Struct, kw_only=True):
+    """One append. Keys and bodies are named here, and by their index once it is in a batch."""
+
+    subject: str
+    expected: int  # The version that the caller saw; 0 for none.
+    op: str
+    head: str
+    events: list[tuple[str, bytes]]
+    set: list[str | int]
+    clear: list[str]
+    schema: int
+    claim: int | None = None
+    owner: str | None = None  # The consumer that must hold `entry`, pending in `lane`.
+    entry: str | None = None
+    lane: str | None = None
+    leave: str | None = None
+    enter: tuple[str, str, str] | None = None  # The lane's key, its name, and whom it serves.
+    arm: list[dict[str, Any]] = []
+    disarm: list[str] = []
+    counts: list[tuple[str, int]] = []
+    limit: tuple[str, int] | None = None
+    idempotency: tuple[str, str, int] | None = None  # Key, value, milliseconds to keep it.
+    expires_ms: int | None = None
+    register: bool = False
+    ring: str | None = None  # A subject whose bell to ring besides the record's own.
+
+
+def new_record(
+    keys: ShardKeys, subject: str, before: State | None, events: Sequence[Event], after: State
+) -> Record:
+    """The record of `events`, which led from one state to the next, without any effects yet."""
+    to_set, to_clear = changes(before, after)
+    if before is None:
+        to_set += ("schema", SCHEMA)
+    return Record(
+        subject=subject,
+        expected=0 if before is None else before.version,
+        op=f"{_PROCESS}{next(_counter):x}",
+        head=keys.head(subject),
+        events=[(tag_of(event), msgspec.json.encode(event)) for event in events],
+        set=to_set,
+        clear=to_clear,
+        schema=SCHEMA,
+    )
+
+
+class Appender:
+    """Sends records to one shard through one function (`append`, or `submit`)."""
+
+    def __init__(
+        self,
+        client: Redis,
+        function: str,
+        keys: ShardKeys,
+        patience_seconds: float,
+        watermark_percent: int | None = None,
+    ) -> None:
+        self._client = client
+        self._function = function
+        self._shared_keys = [
+            keys.log,
+            keys.sequence,
+            keys.counts,
+            keys.timers,
+            keys.lanes,
+            keys.hungry,
+            keys.subjects,
+        ]
+        self._watermark_percent = watermark_percent
+        self._batcher = Batcher(self._call, _size_bytes, patience_seconds)
+
+    def send(self, record: Record) -> asyncio.Future[list[Any]]:
+        """Queue a record; the future gets its reply, or StoreUnavailable once patience has run out."""
+        return self._batcher.send(record)
+
+    async def _call(self, records: list[Record]) -> list[list[Any]]:
+        keys, ask, bodies = self.arguments(records)
+        replies: list[list[Any]] = await functions.call(
+            self._client, self._function, keys, ask, bodies
+        )
+        return replies
+
+    def arguments(self, records: list[Record]) -> tuple[list[str], dict[str, Any], list[bytes]]:
+        """A batch as the function takes it: keys, ask and bodies."""
+        keys = list(self._shared_keys)
+        bodies: list[bytes] = []
+
+        def key_index(key: str) -> int:
+            keys.append(key)
+            return len(keys)
+
+        def body_index(data: bytes) -> int:
+            bodies.append(data)
+            return len(bodies) + 1  # ARGV[1] is the ask.
+
+        asks = [_ask(record, key_index, body_index) for record in records]
+        return keys, {"watermark": self._watermark_percent, "records": asks}, bodies
+
+
+def _size_bytes(record: Record) -> int:
+    return sum(len(data) for _, data in record.events)
+
+
+def _ask(
+    record: Record, key_index: Callable[[str], int], body_index: Callable[[bytes], int]
+) -> dict[str, Any]:
+    """A record as the function takes it: absent means no."""
+    ask: dict[str, Any] = {
+        "subject": record.subject,
+        "expected": record.expected,
+        "op": record.op,
+        "head": key_index(record.head),
+        "events": [(tag, body_index(data)) for tag, data in record.events],
+        "set": record.set,
+        "schema": record.schema,
+    }
+    if record.counts:
+        ask["counts"] = record.counts
+    if record.clear:
+        ask["clear"] = record.clear
+    if record.arm:
+        ask["arm"] = record.arm
+    if record.disarm:
+        ask["disarm"] = record.disarm
+    if record.claim is not None:
+        ask["claim"] = record.claim
+    if record.owner is not None and record.lane is not None:
+        ask |= {"owner": record.owner, "entry": record.entry, "lane": key_index(record.lane)}
+    if record.leave is not None:
+        ask["leave"] = key_index(record.leave)
+    if record.enter is not None:
+        key, name, serves = record.enter
+        ask["enter"] = {"key": key_index(key), "name": name, "serves": serves}
+    if record.limit is not None:
+        ask["limit"] = {"field": record.limit[0], "max": record.limit[1]}
+    if record.idempotency is not None:
+        key, value, expires_ms = record.idempotency
+        ask["idempotency"] = {"key": key_index(key), "value": value, "expires_ms": expires_ms}
+    if record.expires_ms is not None:
+        ask["expires_ms"] = record.expires_ms
+    if record.register:
+        ask["register"] = True
+    if record.ring is not None:
+        ask["ring"] = record.ring
+    return ask

@@ -1,0 +1,123 @@
+"""What a transition changes besides the log: lanes, counters and timers.
+
+A pure function of the job before, the events and the job after. The append carries these out in the
+same atomic step as the events; its Lua knows no more of the business than this module tells it.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import assert_never
+
+from msgspec import Struct
+
+from core.events import AttemptFailed, JobEvent, Submitted
+from core.states import (
+    Cancelled,
+    Completed,
+    Expired,
+    Failed,
+    Job,
+    Lane,
+    Queued,
+    Running,
+    Scheduled,
+)
+
+
+class Timer(StrEnum):
+    """What happens when a due time comes; a job can have one of each."""
+
+    DUE = "due"  # A scheduled job goes to its lane.
+    DEADLINE = "deadline"  # A job that has not started expires.
+
+
+class Counter(StrEnum):
+    """What is counted per queue."""
+
+    WAITING = "waiting"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+
+
+class Arm(Struct, frozen=True):
+    """Set a timer to go off `delay_ms` after the log entry of version `since`."""
+
+    timer: Timer
+    delay_ms: int
+    since: int
+
+
+class Effects(Struct, frozen=True, kw_only=True):
+    """The derived changes of one append."""
+
+    leave: bool  # Acknowledge and delete the job's lane entry.
+    enter: Lane | None  # Add the job to this lane.
+    arm: tuple[Arm, ...]
+    disarm: tuple[Timer, ...]
+    counts: tuple[tuple[Counter, int], ...]
+    ended: bool  # The head may expire once the retention time is over.
+    tell: str | None  # A worker that ought to look at once.
+
+
+_IN_A_LANE = (Queued, Running)
+_MAY_EXPIRE = (Scheduled, Queued)
+_ENDED = (Completed, Failed, Cancelled, Expired)
+
+
+def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effects:
+    """The derived changes that go with `events`, which led from `before` to `after`."""
+    enters = after.lane if isinstance(after, Queued) and not isinstance(before, Queued) else None
+    stays = isinstance(after, _IN_A_LANE) and enters is None
+    return Effects(
+        leave=isinstance(before, _IN_A_LANE) and not stays,
+        enter=enters,
+        arm=_timers_to_arm(before, events, after),
+        disarm=_timers_to_disarm(before, after),
+        counts=_count_changes(before, after),
+        ended=isinstance(after, _ENDED),
+        tell=after.worker if isinstance(after, Running) and after.cancel_by is not None else None,
+    )
+
+
+def _timers_to_arm(before: Job | None, events: Sequence[JobEvent], after: Job) -> tuple[Arm, ...]:
+    due: tuple[Arm, ...] = ()
+    if isinstance(after, Scheduled):
+        delay_ms = sum(e.delay_ms for e in events if isinstance(e, (Submitted, AttemptFailed)))
+        due = (Arm(Timer.DUE, delay_ms, after.version),)
+    if (
+        after.deadline_ms is None
+        or isinstance(before, _MAY_EXPIRE)
+        or not isinstance(after, _MAY_EXPIRE)
+    ):
+        return due
+    return (*due, Arm(Timer.DEADLINE, after.deadline_ms, after.born))
+
+
+def _timers_to_disarm(before: Job | None, after: Job) -> tuple[Timer, ...]:
+    due = (Timer.DUE,) if isinstance(before, Scheduled) and type(after) is not Scheduled else ()
+    if after.deadline_ms is None or not isinstance(before, _MAY_EXPIRE):
+        return due
+    return due if isinstance(after, _MAY_EXPIRE) else (*due, Timer.DEADLINE)
+
+
+def _count_changes(before: Job | None, after: Job) -> tuple[tuple[Counter, int], ...]:
+    left, entered = counter_of(before), counter_of(after)
+    if left is entered:
+        return ()
+    changes = ((left, -1), (entered, +1))
+    return tuple((counter, change) for counter, change in changes if counter is not None)
+
+
+def counter_of(job: Job | None) -> Counter | None:
+    """Where a job is counted; an ended one nowhere."""
+    match job:
+        case Scheduled():
+            return Counter.SCHEDULED
+        case Queued():
+            return Counter.WAITING
+        case Running():
+            return Counter.RUNNING
+        case None | Completed() | Failed() | Cancelled() | Expired():
+            return None
+        case _:
+            assert_never(job)

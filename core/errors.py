@@ -1,0 +1,79 @@
+"""The tree of errors that the store raises.
+
+RespoolError
+├── UnknownJob              there is no such job
+├── Conflict                the job has moved on; carries the newer state
+├── NotOwner                the claim, or the lane entry, is another worker's now
+├── DuplicateKey            the idempotency key has a job already; carries it
+├── QueueFull               as many jobs wait (or are scheduled) as the queue takes
+└── StoreError
+    ├── StoreUnavailable    Redis does not answer, or will not do so just now
+    ├── StoreFull           Redis is nearly out of memory: no new jobs, but completions pass
+    ├── StoreNotReady       the migrations were not applied, or are those of another release
+    └── FromTheFuture       something was written by a newer release than this one
+
+`core.job.CommandRefused` is the domain's own.
+"""
+
+from core.states import Job
+
+
+class RespoolError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+class UnknownJob(RespoolError):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id}")
+        self.job_id = job_id
+
+
+class Conflict(RespoolError):
+    """Nothing was written: the job is at another version than the append expected."""
+
+    def __init__(self, job_id: str, newer: Job | None) -> None:
+        super().__init__(f"job {job_id} has moved on")
+        self.newer = newer
+
+
+class NotOwner(RespoolError):
+    """Nothing was written: the work was taken over."""
+
+
+class DuplicateKey(RespoolError):
+    """Nothing was written: the idempotency key belongs to `job_id`."""
+
+    def __init__(self, job_id: str, fingerprint: str) -> None:
+        super().__init__(f"the idempotency key was used for job {job_id}")
+        self.job_id = job_id
+        self.fingerprint = fingerprint
+
+
+class QueueFull(RespoolError):
+    """Nothing was written: the queue takes no more."""
+
+    def __init__(self, queue: str, depth: int, limit: int) -> None:
+        super().__init__(f"queue {queue!r} is full: {depth} jobs wait, and it takes {limit}")
+        self.queue = queue
+        self.depth = depth
+        self.limit = limit
+
+
+class StoreError(RespoolError):
+    """The store cannot do it, whatever the job."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis did not answer in time. A write may or may not have happened."""
+
+
+class StoreFull(StoreError):
+    """Redis is so full that it takes no new jobs. Nothing was written."""
+
+
+class StoreNotReady(StoreError):
+    """The store lacks what this release needs; `respool migrate` mends it."""
+
+
+class FromTheFuture(StoreError):
+    """Something was stored by a newer release; this one would drop what it does not know."""

@@ -1,0 +1,112 @@
+"""The names of all keys. Each key of a shard carries its hash tag, so that an append is one slot."""
+
+from hashlib import blake2b
+
+from msgspec import Struct
+
+from core.effects import Counter, Timer
+from core.states import Lane
+
+BELL = "respool:bell:"  # + job id: look at this job, or here is a chunk of its output.
+WORK_BELL = "respool:bell:work"  # A lane that somebody was hungry for has work.
+META = "respool:{0}:meta"  # Shard count, incarnation, applied migrations.
+MIGRATION_LOCK = "respool:{0}:migrating"
+
+
+class LaneName(Struct, frozen=True):
+    """A lane: who waits in it, and how urgently."""
+
+    lane: Lane
+    queue: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.lane}:{self.queue}:{self.model}"
+
+    @property
+    def serves(self) -> str:
+        """Whom an entry in this lane concerns, whatever its priority."""
+        return f"{self.queue}:{self.model}"
+
+    @staticmethod
+    def parse(text: str) -> "LaneName":
+        """The reverse of str(); a model's name may contain colons, a queue's may not."""
+        lane, queue, model = text.split(":", 2)
+        return LaneName(Lane(lane), queue, model)
+
+
+class ShardKeys(Struct, frozen=True):
+    """The keys of one shard."""
+
+    shard: int
+
+    @property
+    def prefix(self) -> str:
+        return f"respool:{{{self.shard}}}:"
+
+    @property
+    def log(self) -> str:
+        return f"{self.prefix}log"
+
+    @property
+    def sequence(self) -> str:
+        """The last sequence number given to a log entry."""
+        return f"{self.prefix}sequence"
+
+    @property
+    def counts(self) -> str:
+        return f"{self.prefix}counts"
+
+    @property
+    def timers(self) -> str:
+        return f"{self.prefix}timers"
+
+    @property
+    def lanes(self) -> str:
+        """A set: the name of every lane there ever was."""
+        return f"{self.prefix}lanes"
+
+    @property
+    def hungry(self) -> str:
+        """A set of `queue:model` that some worker found nothing for and is waiting to hear of."""
+        return f"{self.prefix}hungry"
+
+    @property
+    def paused(self) -> str:
+        """A set of queues whose jobs are not to be claimed."""
+        return f"{self.prefix}paused"
+
+    @property
+    def subjects(self) -> str:
+        """A set: workers and queues that have a head (shard 0 only)."""
+        return f"{self.prefix}subjects"
+
+    def head(self, subject: str) -> str:
+        """The head of a job, or of a `worker:NAME` or a `queue:NAME`."""
+        return f"{self.prefix}{subject}" if ":" in subject else f"{self.prefix}job:{subject}"
+
+    def output(self, job_id: str) -> str:
+        return f"{self.prefix}out:{job_id}"
+
+    def ready(self, lane: LaneName | str) -> str:
+        return f"{self.prefix}ready:{lane}"
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        return f"{self.prefix}idem:{tenant}:{key}"
+
+    def alive(self, worker: str) -> str:
+        """A worker's heartbeat, which expires."""
+        return f"{self.prefix}alive:{worker}"
+
+
+def timer_member(job_id: str, timer: Timer) -> str:
+    return f"{job_id}:{timer}"
+
+
+def count_field(counter: Counter, queue: str) -> str:
+    return f"{counter}:{queue}"
+
+
+def shard_for(text: str, shards: int) -> int:
+    """A shard that depends on nothing but `text`, the same on every host."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) % shards

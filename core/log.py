@@ -1,0 +1,77 @@
+"""Entries of the log, and the only reading of what Redis says of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from core.errors import FromTheFuture
+from core.events import AnyEvent, Event, JobEvent, Submitted
+from core.head import milliseconds_of
+from core.upcast import SCHEMA, upcast
+
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_known_types = frozenset(str(cls.__struct_config__.tag) for cls in get_args(AnyEvent))
+
+
+class LogEntry(Struct, frozen=True):
+    """One event where it stands in the log."""
+
+    id: str  # Redis's: milliseconds, then a counter.
+    sequence: int  # Dense within the shard: a gap is a loss.
+    subject: str  # A job's id, `worker:NAME` or `queue:NAME`.
+    version: int
+    operation: str
+    event: AnyEvent
+
+    @property
+    def at_ms(self) -> int:
+        """When it happened, by Redis's clock."""
+        return milliseconds_of(self.id)
+
+
+def tag_of(event: Event) -> str:
+    """An event's name on the wire."""
+    return str(event.__struct_config__.tag)
+
+
+def decode_event(tag: str, data: bytes, schema: int = SCHEMA) -> AnyEvent:
+    """Read an event.
+
+    Raises FromTheFuture if its type or its schema is one that this release does not know.
+    """
+    if tag not in _known_types:
+        raise FromTheFuture(f"this release knows no event of type {tag!r}: upgrade it")
+    if schema == SCHEMA:
+        return _decoder.decode(data)
+    fields = upcast(tag, msgspec.json.decode(data), schema)
+    event: AnyEvent = msgspec.convert(fields, AnyEvent)
+    return event
+
+
+def entry_of(raw: Sequence[Any]) -> LogEntry:
+    """Read one stream entry: `[id, {field: value}]`, or, from a function, `[id, [field, value, …]]`."""
+    entry_id, fields = raw
+    if not isinstance(fields, dict):
+        pairs = iter(fields)
+        fields = dict(zip(pairs, pairs, strict=True))
+    return LogEntry(
+        id=entry_id.decode(),
+        sequence=int(fields[b"q"]),
+        subject=fields[b"j"].decode(),
+        version=int(fields[b"v"]),
+        operation=fields[b"o"].decode(),
+        event=decode_event(fields[b"t"].decode(), fields[b"d"], int(fields[b"s"])),
+    )
+
+
+def submitted_in(raw: Sequence[Any] | None) -> Submitted | None:
+    """The `submitted` event of a job's first entry; None if the entry was trimmed."""
+    event = entry_of(raw).event if raw else None
+    return event if isinstance(event, Submitted) else None
+
+
+def job_events(entries: Iterable[LogEntry]) -> list[JobEvent]:
+    """The events of job entries; whatever else is among them is left out."""
+    return [entry.event for entry in entries if isinstance(entry.event, JobEvent)]

@@ -1,0 +1,188 @@
+-- append, submit: the only writers of transitions.
+--
+-- KEYS  log, sequence, counts, timers, lanes, hungry, subjects; then the keys that the records name by
+--       their index: heads, lanes, idempotency keys.
+-- ARGV  {watermark_percent, records}. Records are independent of each other: each is written whole or
+--       not at all, and each gets a reply of its own:
+--         {'ok', log id of each event …}
+--         {'conflict', head}                the job has moved on; the newer head
+--         {'refused', reason, detail}       nothing was written
+--
+-- A script does not roll back, so everything that could refuse comes before the first write.
+-- `submit` is the same code without allow-oom: a full Redis refuses new jobs, never a completion.
+
+local memory = { checked_ms = 0, percent = 0 }
+
+-- Share of maxmemory in use, looked up at most every 100 ms, as INFO costs more than an append.
+local function memory_percent(now)
+    if now - memory.checked_ms >= 100 or now < memory.checked_ms then
+        local info = redis.call('INFO', 'memory')
+        local used = tonumber(string.match(info, 'used_memory:(%d+)'))
+        local limit = tonumber(string.match(info, 'maxmemory:(%d+)'))
+        memory.checked_ms = now
+        memory.percent = limit > 0 and used * 100 / limit or 0
+    end
+    return memory.percent
+end
+
+-- The answer to an append whose version is taken: its own, if it was written before and only the reply
+-- got lost; else the conflict.
+local function answer_again(keys, record)
+    local head = keys[record.head]
+    local first = entry_at(keys[1], redis.call('HGET', head, tostring(record.expected + 1)))
+    if not first or field_of(first, 'o') ~= record.op then
+        return { 'conflict', redis.call('HGETALL', head) }
+    end
+    local reply = { 'ok' }
+    for i = 1, #record.events do
+        reply[i + 1] = redis.call('HGET', head, tostring(record.expected + i))
+    end
+    return reply
+end
+
+-- Why a record must not be written, or nil. `at` is the head: version, claims, lane, entry, schema.
+local function refusal(keys, record, at, watermark)
+    if at[5] and tonumber(at[5]) > record.schema then
+        return { 'refused', 'newer_schema', at[5] }
+    end
+    if record.claim and tonumber(at[2]) ~= record.claim then
+        return { 'refused', 'stale_claim', at[2] or '' }
+    end
+    if record.owner then
+        local lane = keys[record.lane]
+        if at[4] ~= record.entry or owner_of(lane, record.entry) ~= record.owner then
+            return { 'refused', 'not_owner', at[4] or '' }
+        end
+    end
+    if record.idempotency then
+        local taken = redis.call('GET', keys[record.idempotency.key])
+        if taken then
+            return { 'refused', 'duplicate', taken }
+        end
+    end
+    if record.limit then
+        local counted = tonumber(redis.call('HGET', keys[3], record.limit.field) or 0)
+        if counted >= record.limit.max then
+            return { 'refused', 'full', tostring(counted) }
+        end
+    end
+    if watermark and memory_percent(now_ms()) >= watermark then
+        return { 'refused', 'out_of_memory', tostring(math.floor(memory.percent)) }
+    end
+end
+
+local function write_events(keys, record, args)
+    local ids = {}
+    local sequence = redis.call('INCRBY', keys[2], #record.events) - #record.events
+    for i, event in ipairs(record.events) do
+        ids[i] = redis.call('XADD', keys[1], '*', 'j', record.subject, 'v', record.expected + i,
+            't', event[1], 'd', args[event[2]], 'o', record.op, 'q', sequence + i, 's', record.schema)
+    end
+    return ids
+end
+
+-- A lane's group is made with the lane: a missing group fails whoever reads it.
+local function enter_lane(keys, record)
+    local lane = keys[record.enter.key]
+    local is_new = redis.call('EXISTS', lane) == 0
+    if is_new then
+        redis.call('XGROUP', 'CREATE', lane, GROUP, '0', 'MKSTREAM')
+        redis.call('SADD', keys[5], record.enter.name)
+    end
+    local entry = redis.call('XADD', lane, '*', 'j', record.subject)
+    if redis.call('SREM', keys[6], record.enter.serves) == 1 or is_new then
+        redis.call('PUBLISH', 'respool:bell:work', record.enter.serves)
+    end
+    return entry
+end
+
+local function write_head(keys, record, ids, entry)
+    local head, fields = keys[record.head], record.set
+    for i, id in ipairs(ids) do
+        fields[#fields + 1] = tostring(record.expected + i)
+        fields[#fields + 1] = id
+    end
+    if entry then
+        fields[#fields + 1] = 'entry'
+        fields[#fields + 1] = entry
+    end
+    redis.call('HSET', head, unpack(fields))
+    if record.clear then
+        redis.call('HDEL', head, unpack(record.clear))
+    end
+    if record.expires_ms then
+        redis.call('PEXPIRE', head, record.expires_ms)
+    elseif record.expected > 0 then
+        redis.call('PERSIST', head)
+    end
+end
+
+local function change_timers(keys, record)
+    local head = keys[record.head]
+    for _, timer in ipairs(record.disarm or {}) do
+        redis.call('ZREM', keys[4], record.subject .. ':' .. timer)
+        redis.call('HDEL', head, timer .. '_at')
+    end
+    for _, arm in ipairs(record.arm or {}) do
+        local since = redis.call('HGET', head, tostring(arm.since))
+        local due = milliseconds_of(since) + arm.delay_ms
+        redis.call('ZADD', keys[4], due, record.subject .. ':' .. arm.timer)
+        redis.call('HSET', head, arm.timer .. '_at', due)
+    end
+end
+
+local function append_one(keys, record, args, watermark)
+    local head = keys[record.head]
+    local at = redis.call('HMGET', head, 'version', 'claims', 'lane', 'entry', 'schema')
+    if tonumber(at[1] or 0) ~= record.expected then
+        return answer_again(keys, record)
+    end
+    local refused = refusal(keys, record, at, watermark)
+    if refused then
+        return refused
+    end
+
+    local ids = write_events(keys, record, args)
+    if record.leave then
+        redis.call('XACK', keys[record.leave], GROUP, at[4])
+        redis.call('XDEL', keys[record.leave], at[4])
+        if not record.enter then
+            redis.call('HDEL', head, 'entry')
+        end
+    end
+    write_head(keys, record, ids, record.enter and enter_lane(keys, record))
+    change_timers(keys, record)
+    for _, count in ipairs(record.counts or {}) do
+        redis.call('HINCRBY', keys[3], count[1], count[2])
+    end
+    if record.idempotency then
+        local idem = record.idempotency
+        redis.call('SET', keys[idem.key], idem.value, 'PX', idem.expires_ms)
+    end
+    if record.register then
+        redis.call('SADD', keys[7], record.subject)
+    end
+    if record.expected > 0 then
+        redis.call('PUBLISH', 'respool:bell:' .. record.subject, record.expected + #ids)
+    end
+    if record.ring then
+        redis.call('PUBLISH', 'respool:bell:' .. record.ring, record.subject)
+    end
+    table.insert(ids, 1, 'ok')
+    return ids
+end
+
+local function append_all(keys, batch, args)
+    local replies = {}
+    for i, record in ipairs(batch.records) do
+        local ok, reply = pcall(append_one, keys, record, args, batch.watermark)
+        if not ok then
+            reply = { 'refused', 'error', type(reply) == 'table' and reply.err or tostring(reply) }
+        end
+        replies[i] = reply
+    end
+    return replies
+end
+
+register('append', append_all, { 'allow-oom' })
+register('submit', append_all, {})

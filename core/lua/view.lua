@@ -1,0 +1,61 @@
+-- view: one job as a client sees it, in one round trip.
+--
+-- KEYS  log, head
+-- ARGV  {}
+-- Reply {head, its first log entry, its last}; the head is empty if there is no job
+local function view(keys, _)
+    local head = redis.call('HGETALL', keys[2])
+    local at = table_of(head)
+    local first = entry_at(keys[1], at['1'])
+    local last = entry_at(keys[1], at[at.version])
+    return { head, first or false, last or false }
+end
+
+-- KEYS  heads
+local function heads(keys, _)
+    local replies = {}
+    for i, key in ipairs(keys) do
+        replies[i] = redis.call('HGETALL', key)
+    end
+    return replies
+end
+
+-- KEYS  log, heads …
+-- ARGV  {}
+-- Reply for each head its job's log entries, oldest first
+local function history(keys, _)
+    local replies = {}
+    for i = 2, #keys do
+        local at, entries = table_of(redis.call('HGETALL', keys[i])), {}
+        for version = 1, tonumber(at.version or 0) do
+            entries[#entries + 1] = entry_at(keys[1], at[tostring(version)]) or nil
+        end
+        replies[i - 1] = entries
+    end
+    return replies
+end
+
+register('heads', heads, { 'no-writes' })
+register('view', view, { 'no-writes' })
+register('history', history, { 'no-writes' })
+
+-- KEYS  subjects
+-- ARGV  {prefix}
+-- Reply a list of {worker's name, head, heartbeat}; whoever's head has expired is struck off
+local function roster(keys, ask)
+    local rows = {}
+    for _, subject in ipairs(redis.call('SMEMBERS', keys[1])) do
+        local name = string.match(subject, '^worker:(.*)')
+        if name then
+            local head = redis.call('HGETALL', ask.prefix .. subject)
+            if #head == 0 then
+                redis.call('SREM', keys[1], subject)
+            else
+                rows[#rows + 1] = { name, head, redis.call('GET', ask.prefix .. 'alive:' .. name) }
+            end
+        end
+    end
+    return rows
+end
+
+register('roster', roster, { 'allow-oom' })

@@ -1,0 +1,63 @@
+"""Connections to Redis, and its errors in our terms."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from core.errors import StoreFull, StoreUnavailable
+
+CONNECT_TIMEOUT_SECONDS: Final = 3.0
+REPLY_TIMEOUT_SECONDS: Final = 10.0
+CONNECTIONS_MAX: Final = 64
+
+# Replies that say «not now», which a later call may not get.
+_TRANSIENT: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MISCONF")
+
+
+def connect(url: str) -> Redis:
+    """A client for `url`, which connects when it is first used.
+
+    redis-py's own retries are off: it would send a write again after a lost reply, without telling.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=REPLY_TIMEOUT_SECONDS,
+        socket_timeout=REPLY_TIMEOUT_SECONDS,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    return Redis(connection_pool=pool)
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn Redis's errors into ours: StoreUnavailable or StoreFull; what is neither goes through."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise StoreFull("Redis is out of memory and takes no new jobs") from error
+    except (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError) as error:
+        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        if str(error).startswith(_TRANSIENT):
+            raise StoreUnavailable(f"Redis cannot do it just now: {error}") from error
+        raise
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis failed: {error}") from error

@@ -1,0 +1,102 @@
+"""The workers: their facts on the log, and their heartbeats beside it."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from core import functions
+from core.appender import new_record
+from core.errors import Conflict
+from core.events import WorkerEvent
+from core.fleet import Worker, check, evolve_worker, worker_subject
+from core.head import read_fields
+from core.redis import redis_errors
+from core.store import EventStore
+
+_CONFLICTS_MAX: Final = 10
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True):
+    """What a worker says of itself every few seconds; gone once it has been silent for a lease."""
+
+    running: int
+    models: tuple[str, ...]
+
+
+class Member(Struct, frozen=True):
+    """A worker as it is now: its facts, and its last heartbeat, if it is alive."""
+
+    name: str
+    worker: Worker
+    started_at_ms: int
+    heartbeat: Heartbeat | None
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that it serves, or served when it was last heard of."""
+        return frozenset(self.heartbeat.models if self.heartbeat else self.worker.models)
+
+
+class Roster:
+    """Reads and writes the workers of a store."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._keys = store.shards[0]
+
+    async def record(self, name: str, event: WorkerEvent) -> Worker:
+        """Put a worker's fact on the log. Raises FactRefused if it has ended, StoreUnavailable."""
+        for _ in range(_CONFLICTS_MAX):
+            before = await self._load(name)
+            check(before, event)
+            after = evolve_worker(before, event)
+            record = new_record(self._keys, worker_subject(name), before, (event,), after)
+            record.register = before is None
+            if after.has_ended:
+                record.expires_ms = self._store.bounds.retention_ms
+            try:
+                await self._store.write(0, record)
+            except Conflict:
+                continue
+            return after
+        raise RedisError(f"worker {name} changed {_CONFLICTS_MAX} times while it was being written")
+
+    async def beat(self, name: str, heartbeat: Heartbeat, expires_ms: int) -> None:
+        """Say that a worker is alive. Raises StoreUnavailable."""
+        with redis_errors():
+            await self._store.client.set(
+                self._keys.alive(name), msgspec.json.encode(heartbeat), px=expires_ms
+            )
+
+    async def is_alive(self, name: str) -> bool:
+        """Say whether a worker's heart has beaten of late. Raises StoreUnavailable."""
+        with redis_errors():
+            return bool(await self._store.client.exists(self._keys.alive(name)))
+
+    async def members(self) -> list[Member]:
+        """Every worker there is, or was within the retention time. Raises StoreUnavailable."""
+        rows = await functions.call(
+            self._store.client, "roster", [self._keys.subjects], {"prefix": self._keys.prefix}
+        )
+        return [_member(*row) for row in rows]
+
+    async def _load(self, name: str) -> Worker | None:
+        [flat] = await functions.call(
+            self._store.client, "heads", [self._keys.head(worker_subject(name))], {}
+        )
+        return _worker(flat)[0] if flat else None
+
+
+def _worker(flat: Iterable[bytes]) -> tuple[Worker, tuple[str, ...]]:
+    worker, log_ids, _ = read_fields(flat, Worker)
+    return worker, log_ids
+
+
+def _member(name: bytes, flat: list[bytes], beat: bytes | None) -> Member:
+    worker, log_ids = _worker(flat)
+    heartbeat = msgspec.json.decode(beat, type=Heartbeat) if beat else None
+    started_at_ms = int(log_ids[0].partition("-")[0])
+    return Member(name.decode(), worker, started_at_ms, heartbeat)

@@ -1,0 +1,133 @@
+"""Settings from the environment, parsed once, at the edge. All that is wrong is named at once."""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from core.commands import RecoveryPolicy
+from core.store import Bounds
+
+
+class SettingsError(Exception):
+    """Some variables have values that are not theirs; one line for each."""
+
+
+class UpstreamKind(StrEnum):
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+    ECHO = "echo"
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Every setting; a field's name in capitals is its variable."""
+
+    redis_url: str | None = None  # None: embedded, in respool_data_dir.
+    respool_data_dir: Path = Path(".respool")
+    api_host: str = "127.0.0.1"
+    api_port: int = 8080
+    worker_host: str = "127.0.0.1"
+    worker_port: int = 5345
+    worker_concurrency: int = 4
+    worker_queues: tuple[str, ...] = ()  # Empty: every queue.
+    upstream_url: str | None = None
+    upstream_kind: UpstreamKind | None = None  # None: found out.
+    upstream_api_key: str | None = None
+    lease_seconds: int = 30
+    shutdown_grace_seconds: int = 30
+    queue_limit: int = 1_000
+    max_attempts: int = 3
+    max_deliveries: int = 5
+    job_timeout_seconds: int = 600
+    sync_timeout_seconds: int = 280
+    retention_hours: int = 24
+    max_body_bytes: int = 8 * 1024 * 1024
+    recovery_policy: RecoveryPolicy = RecoveryPolicy.REQUEUE
+    log_format: LogFormat = LogFormat.CONSOLE
+    log_level: LogLevel = LogLevel.INFO
+
+    @property
+    def lease_ms(self) -> int:
+        return self.lease_seconds * 1_000
+
+    def bounds(self, patience_seconds: float) -> Bounds:
+        """What the store takes and keeps under these settings."""
+        return Bounds(
+            waiting_max=self.queue_limit,
+            scheduled_max=10 * self.queue_limit,
+            retention_ms=self.retention_hours * 3_600_000,
+            patience_seconds=patience_seconds,
+        )
+
+
+# What a number may be, inclusive. All but ports start at 1, as 0 would stop the machine.
+_RANGES: Mapping[str, tuple[int, int]] = {
+    "api_port": (0, 65_535),
+    "worker_port": (0, 65_535),
+    "worker_concurrency": (1, 10_000),
+    "lease_seconds": (1, 3_600),
+    "shutdown_grace_seconds": (0, 86_400),
+    "queue_limit": (1, 10_000_000),
+    "max_attempts": (1, 100),
+    "max_deliveries": (1, 100),
+    "job_timeout_seconds": (1, 86_400),
+    "sync_timeout_seconds": (1, 86_400),
+    "retention_hours": (1, 8_760),
+    "max_body_bytes": (1_024, 64 * 1024 * 1024),
+}
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read all settings; an empty variable counts as absent.
+
+    Raises SettingsError, which names every variable that is wrong, what it got and what it takes.
+    """
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        text = environment.get(field.name.upper(), "").strip()
+        if not text:
+            continue
+        try:
+            values[field.name] = _parse(field.name, field.type, text)
+        except ValueError as error:
+            wrong.append(f"{field.name.upper()}={text!r}: {error}")
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return Settings(**values)
+
+
+def _parse(name: str, kind: Any, text: str) -> Any:
+    if name in _RANGES:
+        low, high = _RANGES[name]
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"takes a whole number from {low} to {high}")
+        return int(text)
+    if name == "worker_queues":
+        return tuple(queue.strip() for queue in text.split(",") if queue.strip())
+    choices = [one for one in (kind, *get_args(kind)) if isinstance(one, type)]
+    for choice in choices:
+        if issubclass(choice, StrEnum):
+            if text not in set(choice):
+                raise ValueError(f"takes one of {', '.join(choice)}")
+            return choice(text)
+        if issubclass(choice, Path):
+            return Path(text)
+    return text

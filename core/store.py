@@ -1,0 +1,278 @@
+"""The event store: the only way to change a job, and the ways to read one.
+
+    head = await store.load(job_id)
+    await store.append(job_id, head.job, decide(head.job, command))
+
+`execute` is those two lines, again from the newer state whenever somebody else was first.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from core import functions
+from core.appender import Appender, Record, new_record
+from core.commands import Command
+from core.effects import Counter, effects
+from core.errors import (
+    Conflict,
+    DuplicateKey,
+    FromTheFuture,
+    NotOwner,
+    QueueFull,
+    StoreError,
+    StoreFull,
+    UnknownJob,
+)
+from core.events import AnyEvent, JobEvent, Submitted
+from core.fleet import worker_subject
+from core.head import Head, head_of
+from core.ids import shard_of
+from core.job import decide, evolve, fold
+from core.keys import LaneName, ShardKeys, count_field
+from core.log import LogEntry, entry_of, submitted_in
+from core.redis import redis_errors
+from core.states import Job, Queued, Running, Scheduled
+from core.upcast import SCHEMA
+
+_CONFLICTS_MAX: Final = 100
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """What the store takes and keeps."""
+
+    waiting_max: int = 1_000  # Jobs waiting in one queue.
+    scheduled_max: int = 10_000  # Jobs scheduled for one queue.
+    retention_ms: int = 24 * 3_600_000  # How long an ended job, and an idempotency key, are kept.
+    watermark_percent: int = 85  # Of Redis's maxmemory, above which no new jobs are taken.
+    patience_seconds: float = 2.0  # How long an append is sent again while Redis does not answer.
+
+
+class IdempotencyKey(Struct, frozen=True):
+    """A client's name for a submission: under it, the same request is one job."""
+
+    tenant: str
+    key: str
+    fingerprint: str  # Of the request; another one under the same key is an error.
+
+
+class Recorded(Struct, frozen=True):
+    """What an append led to."""
+
+    job: Job
+    log_ids: tuple[str, ...]  # Of the events that it wrote; none if nothing was to do.
+
+
+class Claim(Struct, frozen=True):
+    """The proof that a lane entry is the caller's, checked by the append: see `core/lua/append.lua`."""
+
+    consumer: str
+    entry: str
+
+
+class View(Struct, frozen=True):
+    """A job with its first and its last event; an event that was trimmed is None."""
+
+    head: Head
+    submitted: Submitted | None
+    last: AnyEvent | None
+
+
+class EventStore:
+    """Jobs in Redis. Safe for any number of tasks of one event loop."""
+
+    def __init__(self, client: Redis, shards: int, bounds: Bounds) -> None:
+        self.client = client
+        self.shards = tuple(ShardKeys(shard) for shard in range(shards))
+        self.bounds = bounds
+        self._appenders = tuple(
+            Appender(client, "append", keys, bounds.patience_seconds) for keys in self.shards
+        )
+        self._submitters = tuple(
+            Appender(client, "submit", keys, bounds.patience_seconds, bounds.watermark_percent)
+            for keys in self.shards
+        )
+
+    def keys_of(self, job_id: str) -> ShardKeys:
+        """The keys of a job's shard. Raises UnknownJob if the id names a shard that there is not."""
+        shard = shard_of(job_id)
+        if shard >= len(self.shards):
+            raise UnknownJob(job_id)
+        return self.shards[shard]
+
+    async def submit(
+        self, job_id: str, submitted: Submitted, idempotency: IdempotencyKey | None = None
+    ) -> Recorded:
+        """Write a new job's first event.
+
+        Raises QueueFull, StoreFull, DuplicateKey, Conflict (the id is taken), StoreUnavailable.
+        """
+        keys = self.keys_of(job_id)
+        job = evolve(None, submitted)
+        record = self._record(job_id, None, (submitted,), job)
+        counter, limit = (
+            (Counter.SCHEDULED, self.bounds.scheduled_max)
+            if isinstance(job, Scheduled)
+            else (Counter.WAITING, self.bounds.waiting_max)
+        )
+        record.limit = (count_field(counter, job.queue), limit)
+        if idempotency is not None:
+            record.idempotency = (
+                keys.idempotency(idempotency.tenant, idempotency.key),
+                f"{job_id} {idempotency.fingerprint}",
+                self.bounds.retention_ms,
+            )
+        reply = await self._submitters[keys.shard].send(record)
+        if reply[0] == b"refused" and reply[1] == b"full":
+            raise QueueFull(job.queue, int(reply[2]), limit)
+        return Recorded(job, _log_ids(job_id, reply))
+
+    async def append(
+        self,
+        job_id: str,
+        before: Job,
+        events: Sequence[JobEvent],
+        claim: Claim | None = None,
+    ) -> Recorded:
+        """Write what comes after `before`, if that is still the job's state.
+
+        Raises Conflict with the newer state; NotOwner if `claim` is given and the lane entry is not
+        pending for that consumer; FromTheFuture if a newer release wrote the head; StoreUnavailable.
+        """
+        after = fold(events, before)
+        if not events or after is None:
+            return Recorded(before, ())
+        record = self._record(job_id, before, events, after)
+        if isinstance(before, Running):
+            record.claim = before.claims
+        if claim is not None and isinstance(before, Queued | Running):
+            record.owner, record.entry = claim.consumer, claim.entry
+            record.lane = self._lane_key(job_id, before)
+        reply = await self._appenders[self.keys_of(job_id).shard].send(record)
+        return Recorded(after, _log_ids(job_id, reply))
+
+    async def execute(
+        self, job_id: str, command: Command, known: Job | None = None, claim: Claim | None = None
+    ) -> Recorded:
+        """Decide and append, again from the newer state as long as others are first.
+
+        Raises UnknownJob, CommandRefused, and what `append` raises but Conflict.
+        """
+        job = known
+        for _ in range(_CONFLICTS_MAX):
+            if job is None:
+                job = (await self.require(job_id)).job
+            try:
+                return await self.append(job_id, job, decide(job, command), claim)
+            except Conflict as conflict:
+                job = conflict.newer
+        raise StoreError(f"job {job_id} changed {_CONFLICTS_MAX} times while it was being written")
+
+    async def load(self, job_id: str) -> Head | None:
+        """A job's head; None if there is no such job."""
+        [head] = await self.load_many([job_id])
+        return head
+
+    async def require(self, job_id: str) -> Head:
+        """A job's head. Raises UnknownJob."""
+        head = await self.load(job_id)
+        if head is None:
+            raise UnknownJob(job_id)
+        return head
+
+    async def load_many(self, job_ids: Sequence[str]) -> list[Head | None]:
+        """Many heads, in one round trip for each shard."""
+        heads: dict[str, Head | None] = {}
+        for keys in self.shards:
+            ids = [job_id for job_id in job_ids if self.keys_of(job_id) is keys]
+            if ids:
+                asked = [keys.head(job_id) for job_id in ids]
+                replies = await functions.call(self.client, "heads", asked, {})
+                heads.update(zip(ids, map(head_of, replies), strict=True))
+        return [heads[job_id] for job_id in job_ids]
+
+    async def view(self, job_id: str) -> View | None:
+        """A job as a client sees it, in one round trip."""
+        keys = self.keys_of(job_id)
+        flat, first, last = await functions.call(
+            self.client, "view", [keys.log, keys.head(job_id)], {}
+        )
+        head = head_of(flat)
+        if head is None:
+            return None
+        return View(head, submitted_in(first), entry_of(last).event if last else None)
+
+    async def history(self, job_id: str) -> list[LogEntry]:
+        """All of a job's log entries, oldest first; empty if there is no such job."""
+        keys = self.keys_of(job_id)
+        [entries] = await functions.call(
+            self.client, "history", [keys.log, keys.head(job_id)], {}
+        )
+        return [entry_of(raw) for raw in entries]
+
+    async def feed(self, shard: int, after: str, count: int = 1_000) -> list[LogEntry]:
+        """Up to `count` log entries of a shard that come after position `after` (`0-0`: from the start)."""
+        with redis_errors():
+            entries = await self.client.execute_command(
+                "XRANGE", self.shards[shard].log, f"({after}", "+", "COUNT", count
+            )
+        return [entry_of(raw) for raw in entries]
+
+    async def write(self, shard: int, record: Record) -> tuple[str, ...]:
+        """Send a record that is no submission: the ids of its log entries.
+
+        Raises Conflict without the newer state, and what `append` raises.
+        """
+        return _log_ids(record.subject, await self._appenders[shard].send(record))
+
+    def _record(
+        self, job_id: str, before: Job | None, events: Sequence[JobEvent], after: Job
+    ) -> Record:
+        keys = self.keys_of(job_id)
+        record = new_record(keys, job_id, before, events, after)
+        effect = effects(before, events, after)
+        for arm in effect.arm:
+            record.arm.append(
+                {"timer": arm.timer, "delay_ms": arm.delay_ms, "since": arm.since}
+            )
+        record.disarm += effect.disarm
+        record.counts += [(count_field(counter, after.queue), by) for counter, by in effect.counts]
+        if effect.ended:
+            record.expires_ms = self.bounds.retention_ms
+        if effect.leave and isinstance(before, Queued | Running):
+            record.leave = self._lane_key(job_id, before)
+        if effect.enter is not None:
+            name = LaneName(effect.enter, after.queue, after.model)
+            record.enter = (keys.ready(name), str(name), name.serves)
+        if effect.tell is not None:
+            record.ring = worker_subject(effect.tell)
+        return record
+
+    def _lane_key(self, job_id: str, job: Queued | Running) -> str:
+        return self.keys_of(job_id).ready(LaneName(job.lane, job.queue, job.model))
+
+
+def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
+    """The log ids in an append's reply; its refusals raised."""
+    match reply:
+        case [b"ok", *ids]:
+            return tuple(log_id.decode() for log_id in ids)
+        case [b"conflict", flat]:
+            is_job = ":" not in subject
+            newer = head_of(flat) if is_job else None
+            raise Conflict(subject, newer.job if newer else None)
+        case [b"refused", b"duplicate", taken]:
+            raise DuplicateKey(*taken.decode().split(" ", 1))
+        case [b"refused", b"not_owner" | b"stale_claim", _]:
+            raise NotOwner(f"{subject} was taken over")
+        case [b"refused", b"newer_schema", schema]:
+            raise FromTheFuture(
+                f"{subject} was written under schema {schema.decode()}; "
+                f"this release knows up to {SCHEMA}: upgrade it"
+            )
+        case [b"refused", b"out_of_memory", percent]:
+            raise StoreFull(f"Redis uses {percent.decode()} % of its memory: no new jobs")
+        case _:
+            raise StoreError(f"{subject} could not be written: {reply!r}")
