@@ -21,6 +21,7 @@ from core.states import (
     Queued,
     Running,
     Scheduled,
+    has_ended,
 )
 
 
@@ -61,7 +62,6 @@ class Effects(Struct, frozen=True, kw_only=True):
 
 _IN_A_LANE = (Queued, Running)
 _MAY_EXPIRE = (Scheduled, Queued)
-_ENDED = (Completed, Failed, Cancelled, Expired)
 
 
 def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effects:
@@ -74,7 +74,7 @@ def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effec
         arm=_timers_to_arm(before, events, after),
         disarm=_timers_to_disarm(before, after),
         counts=_count_changes(before, after),
-        ended=isinstance(after, _ENDED),
+        ended=has_ended(after),
         tell=after.worker if isinstance(after, Running) and after.cancel_by is not None else None,
     )
 

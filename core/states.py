@@ -76,7 +76,6 @@ class Expired(_State, tag="expired", frozen=True, kw_only=True):
 
 
 Job = Scheduled | Queued | Running | Completed | Failed | Cancelled | Expired
-Ended = Completed | Failed | Cancelled | Expired
 
 STATUSES: tuple[str, ...] = (
     "scheduled",
@@ -92,3 +91,8 @@ STATUSES: tuple[str, ...] = (
 def status_of(job: Job) -> str:
     """The state's name on the wire."""
     return str(job.__struct_config__.tag)
+
+
+def has_ended(job: Job) -> bool:
+    """Say whether the job's life is over; only a requeue starts another one."""
+    return isinstance(job, (Completed, Failed, Cancelled, Expired))

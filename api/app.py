@@ -1,0 +1,49 @@
+"""The Litestar application: routes, errors, and what the handlers depend on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+
+from api.desk import Defaults, Desk
+from api.errors import EXCEPTION_HANDLERS
+from api.health import healthz, readyz
+from api.jobs import JobsController
+from core.bells import Bells
+from core.settings import Settings
+from core.store import EventStore
+
+PATIENCE_SECONDS = 2.0  # How long a request waits for a Redis that does not answer.
+
+
+def create_app(store: EventStore, bells: Bells, settings: Settings) -> Litestar:
+    """The API over `store`. It listens to `bells` for as long as it runs."""
+    defaults = Defaults(
+        attempts_max=settings.max_attempts,
+        timeout_ms=settings.job_timeout_seconds * 1_000,
+        wait_max_seconds=settings.sync_timeout_seconds,
+    )
+    desk = Desk(store, bells, defaults)
+
+    @asynccontextmanager
+    async def listen(_: Litestar) -> AsyncIterator[None]:
+        listening = asyncio.create_task(bells.run())
+        try:
+            yield
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    return Litestar(
+        [JobsController, healthz, readyz],
+        dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[listen],
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=OpenAPIConfig(title="Respool", version=version("respool"), path="/docs"),
+        logging_config=None,
+    )

@@ -1,0 +1,179 @@
+"""What the handlers call: submitting, waiting, and knowing which models there are."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from api.errors import ApiError
+from api.schemas import JobView, SubmitJob, job_view
+from core.bells import Bells
+from core.errors import Conflict, DuplicateKey, StoreError, UnknownJob
+from core.events import Kind, Submitted
+from core.ids import RANDOM_BITS, is_job_id, job_id
+from core.keys import shard_for
+from core.roster import Member, Roster
+from core.states import has_ended
+from core.store import EventStore, IdempotencyKey, View
+
+TENANT: Final = "default"
+ROSTER_SECONDS: Final = 1.0  # How old the list of workers may be.
+_NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
+
+
+class Defaults(Struct, frozen=True, kw_only=True):
+    """What a job gets that does not say otherwise."""
+
+    attempts_max: int
+    timeout_ms: int
+    wait_max_seconds: float
+
+
+class Catalog:
+    """The workers and the models that they serve, looked up at most once a second."""
+
+    def __init__(self, roster: Roster, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._roster = roster
+        self._monotonic = monotonic
+        self._members: list[Member] = []
+        self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
+
+    async def members(self, older_than_seconds: float = ROSTER_SECONDS) -> list[Member]:
+        """The workers, as they were at most so long ago. Raises StoreUnavailable."""
+        async with self._looking:
+            if self._monotonic() - self._looked_at >= older_than_seconds:
+                self._members = await self._roster.members()
+                self._looked_at = self._monotonic()
+        return self._members
+
+    async def check(self, model: str) -> str | None:
+        """Nothing, or a note that nobody alive serves the model. ApiError 404 if nobody ever did."""
+        members = await self.members()
+        if not any(model in member.models for member in members):
+            members = await self.members(0.0)
+        serving = [member for member in members if model in member.models]
+        if not serving:
+            names = ", ".join(sorted({name for member in members for name in member.models}))
+            message = f"no worker serves the model {model!r}; served are: {names or 'none yet'}"
+            raise ApiError(404, "model_not_found", message, param="model")
+        if not any(member.heartbeat for member in serving):
+            return f"no worker that serves {model!r} is alive just now; the job waits for one"
+        return None
+
+
+class Desk:
+    """The API's one way to the store."""
+
+    def __init__(self, store: EventStore, bells: Bells, defaults: Defaults) -> None:
+        self.store = store
+        self.bells = bells
+        self.catalog = Catalog(Roster(store))
+        self._defaults = defaults
+
+    async def submit(self, asked: SubmitJob, key: str | None) -> tuple[JobView, bool]:
+        """The job, and whether it is new: the same request under the same key gives the same job.
+
+        Raises ApiError (404 for the model, 422 for the request or a reused key), QueueFull, StoreError.
+        """
+        check_request(asked.kind, asked.request)
+        note = await self.catalog.check(asked.model)
+        submitted = self._submitted(asked)
+        idempotency = None
+        if key is not None:
+            fingerprint = blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
+            idempotency = IdempotencyKey(TENANT, key, fingerprint)
+        while True:
+            new_id = self._new_id(key)
+            try:
+                await self.store.submit(new_id, submitted, idempotency)
+            except Conflict:
+                continue  # Somebody has that id: one in 2^40 in the same millisecond.
+            except DuplicateKey as duplicate:
+                if idempotency is None or duplicate.fingerprint != idempotency.fingerprint:
+                    raise _reused(duplicate.job_id) from duplicate
+                return await self.view(duplicate.job_id), False
+            return await self.view(new_id, note), True
+
+    async def view(self, job_id: str, note: str | None = None) -> JobView:
+        """A job as it is now. Raises UnknownJob, StoreUnavailable."""
+        return job_view(job_id, await self.require(job_id), note)
+
+    async def require(self, job_id: str) -> View:
+        """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""
+        view = await self.store.view(job_id) if is_job_id(job_id) else None
+        if view is None:
+            raise UnknownJob(job_id)
+        return view
+
+    async def wait(self, job_id: str, seconds: float) -> JobView:
+        """A job once it has ended, or as it is after so many seconds. Raises as `view` does."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(seconds, self._defaults.wait_max_seconds)
+        view = await self.require(job_id)
+        if has_ended(view.head.job) or seconds <= 0:
+            return job_view(job_id, view)
+        async with self.bells.hear(job_id) as bell:
+            while True:
+                view = await self.require(job_id)
+                left = until - loop.time()
+                if has_ended(view.head.job) or left <= 0:
+                    return job_view(job_id, view)
+                await bell.wait(left)
+
+    async def is_ready(self) -> str | None:
+        """Nothing, or why the API cannot take a job now."""
+        try:
+            members = await self.catalog.members()
+        except StoreError as error:
+            return str(error)
+        return None if any(member.heartbeat for member in members) else "no worker is alive"
+
+    def _new_id(self, key: str | None) -> str:
+        shards = len(self.store.shards)
+        shard = secrets.randbelow(shards) if key is None else shard_for(f"{TENANT}:{key}", shards)
+        return job_id(time.time_ns() // 1_000_000, secrets.randbits(RANDOM_BITS), shard)
+
+    def _submitted(self, asked: SubmitJob) -> Submitted:
+        return Submitted(
+            queue=asked.queue,
+            model=asked.model,
+            kind=asked.kind,
+            priority=asked.priority,
+            tenant=TENANT,
+            request=asked.request,
+            delay_ms=round(asked.delay_seconds * 1_000),
+            deadline_ms=_milliseconds(asked.deadline_seconds),
+            timeout_ms=_milliseconds(asked.timeout_seconds) or self._defaults.timeout_ms,
+            attempts_max=asked.max_attempts or self._defaults.attempts_max,
+            metadata=asked.metadata,
+        )
+
+
+def check_request(kind: Kind, request: Raw) -> None:
+    """Raises ApiError 422 unless the request is an object with what its kind needs."""
+    try:
+        fields = msgspec.json.decode(request)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(422, "invalid_value", f"request: {error}", param="request") from error
+    needed = _NEEDS[kind]
+    if not isinstance(fields, dict):
+        message = f"request: takes the JSON object that the inference server gets for {kind}"
+        raise ApiError(422, "invalid_value", message, param="request")
+    if not fields.get(needed):
+        message = f"request: a {kind} request needs {needed!r}, and it must not be empty"
+        raise ApiError(422, "invalid_value", message, param=f"request.{needed}")
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else max(1, round(seconds * 1_000))
+
+
+def _reused(job_id: str) -> ApiError:
+    message = "the Idempotency-Key was used for another request; use a new key for a new request"
+    return ApiError(422, "idempotency_key_reused", message, param="Idempotency-Key", job_id=job_id)

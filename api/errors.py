@@ -1,0 +1,146 @@
+"""Every error that a client can see, as OpenAI's object: {"error": {message, type, param, code}}."""
+
+import logging
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, SerializationException, ValidationException
+from litestar.types import ExceptionHandlersMap
+from msgspec import Struct
+
+from core.errors import (
+    QueueFull,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnknownJob,
+)
+from core.job import CommandRefused
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY_SECONDS = 1
+QUEUE_RETRY_SECONDS = 5
+
+
+class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    message: str
+    type: str
+    param: str | None
+    code: str
+    job_id: str | None = None
+
+
+class ErrorView(Struct, frozen=True):
+    """What a client gets instead of an answer."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """An answer that is an error. Handlers raise it where the cause has no exception of its own."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        job_id: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.job_id = job_id
+        self.retry_after_seconds = retry_after_seconds
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+def respond(error: ApiError) -> Response[ErrorView]:
+    """An error as a response."""
+    kind = _TYPES.get(
+        error.status, "server_error" if error.status >= 500 else "invalid_request_error"
+    )
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    body = ErrorBody(
+        message=error.message,
+        type=kind,
+        param=error.param,
+        code=error.code,
+        job_id=error.job_id,
+    )
+    return Response(ErrorView(body), status_code=error.status, headers=headers)
+
+
+def _api_error(_: Request[Any, Any, Any], error: ApiError) -> Response[ErrorView]:
+    return respond(error)
+
+
+def _invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[ErrorView]:
+    details = error.extra if isinstance(error.extra, list) else []
+    if not details:
+        return respond(ApiError(422, "invalid_value", error.detail))
+    first = details[0]
+    message, key = first.get("message", error.detail), first.get("key")
+    named = f"{key}: {message}" if key else message
+    return respond(ApiError(422, "invalid_value", named, param=key))
+
+
+def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorView]:
+    if isinstance(error.__cause__, SerializationException):
+        message = f"the body is not valid JSON: {error.__cause__.__cause__ or error.detail}"
+        return respond(ApiError(400, "invalid_json", message))
+    status = error.status_code
+    message = error.detail
+    if status == 404:
+        message = f"there is no {request.method} {request.url.path}; /docs lists what there is"
+    return respond(ApiError(status, _CODES.get(status, "invalid_request"), message))
+
+
+def _unknown_job(_: Request[Any, Any, Any], error: UnknownJob) -> Response[ErrorView]:
+    return respond(ApiError(404, "job_not_found", str(error), job_id=error.job_id))
+
+
+def _refused(request: Request[Any, Any, Any], error: CommandRefused) -> Response[ErrorView]:
+    job_id = request.path_params.get("job_id")
+    return respond(ApiError(409, "job_state", str(error), job_id=job_id))
+
+
+def _queue_full(_: Request[Any, Any, Any], error: QueueFull) -> Response[ErrorView]:
+    return respond(
+        ApiError(429, "queue_full", str(error), retry_after_seconds=QUEUE_RETRY_SECONDS)
+    )
+
+
+def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
+    code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
+    if not isinstance(error, StoreFull | StoreUnavailable):
+        log.error("the store failed: %s", error)
+        code = "store_error"
+    return respond(ApiError(503, code, str(error), retry_after_seconds=STORE_RETRY_SECONDS))
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return respond(ApiError(500, "internal_error", "this should not have happened; the log says more"))
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    ApiError: _api_error,
+    ValidationException: _invalid,
+    HTTPException: _http,
+    UnknownJob: _unknown_job,
+    CommandRefused: _refused,
+    QueueFull: _queue_full,
+    StoreError: _store,
+    Exception: _unexpected,
+}

@@ -1,0 +1,168 @@
+"""`/v1/jobs`: submit, look, wait, watch, cancel, requeue."""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from litestar import Controller, MediaType, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+
+from api import streams
+from api.desk import Desk
+from api.errors import ApiError
+from api.schemas import EventList, JobView, SubmitJob, event_view
+from core.commands import Cancel, Requeue
+from core.events import Completed, Failed
+from core.states import has_ended, status_of
+
+WaitSeconds = Annotated[float, QueryParameter(ge=0, le=86_400, description="Wait for the job to end.")]
+LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", max_length=64)]
+IdempotencyHeader = Annotated[
+    str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=255)
+]
+Prefer = Annotated[str | None, HeaderParameter(name="Prefer", max_length=255)]
+
+BY_API = "api"
+
+
+class JobsController(Controller):
+    path = "/v1/jobs"
+    tags = ["jobs"]
+
+    @post(status_code=HTTP_202_ACCEPTED)
+    async def submit(
+        self,
+        data: JSONBody[SubmitJob],
+        desk: NamedDependency[Desk],
+        idempotency_key: IdempotencyHeader = None,
+        prefer: Prefer = None,
+    ) -> Response[JobView]:
+        """Accept a job. It is in the log when this answers 202.
+
+        200 if the Idempotency-Key has the job already, or if it ended within `Prefer: wait=N` seconds.
+        404 for a model that nobody serves, 422 for a wrong request, 429 if the queue is full.
+        """
+        wait_seconds = _preferred_wait(prefer)
+        job, is_new = await desk.submit(data, idempotency_key)
+        if wait_seconds:
+            job = await desk.wait(job.id, wait_seconds)
+        is_over = not is_new or job.finished_at is not None
+        return Response(
+            job,
+            status_code=HTTP_200_OK if is_over else HTTP_202_ACCEPTED,
+            headers={"Location": f"/v1/jobs/{job.id}"},
+        )
+
+    @get("/{job_id:str}")
+    async def show(
+        self, job_id: FromPath[str], desk: NamedDependency[Desk], wait: WaitSeconds = 0.0
+    ) -> JobView:
+        """A job as it is now, or once it has ended, if that is within `wait` seconds."""
+        return await desk.wait(job_id, wait)
+
+    @get("/{job_id:str}/result")
+    async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:
+        """The inference server's body, byte for byte. 409 while there is none, with the reason."""
+        view = await desk.require(job_id)
+        job, last = view.head.job, view.last
+        if isinstance(last, Completed):
+            return Response(bytes(last.result), media_type=MediaType.JSON)
+        why = f": {last.error.message}" if isinstance(last, Failed) else ""
+        state = "has ended without a result" if has_ended(job) else "has not ended yet"
+        message = f"the job {state}; it is {status_of(job)}{why}"
+        raise ApiError(409, "job_has_no_result", message, job_id=job_id)
+
+    @get("/{job_id:str}/events")
+    async def events(
+        self,
+        job_id: FromPath[str],
+        desk: NamedDependency[Desk],
+        request: Request[Any, Any, Any],
+        last_event_id: LastEventId = None,
+    ) -> EventList | Stream:
+        """All events of a job; with `Accept: text/event-stream` as they come, until it ends."""
+        await desk.require(job_id)
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            entries = await desk.store.history(job_id)
+            return EventList([event_view(entry) for entry in entries])
+        after = _version(last_event_id)
+        return _event_stream(_watch_events(desk, job_id, after))
+
+    @get("/{job_id:str}/output")
+    async def output(
+        self,
+        job_id: FromPath[str],
+        desk: NamedDependency[Desk],
+        last_event_id: LastEventId = None,
+    ) -> Stream:
+        """The output as it comes, as server-sent events; `attempt_lost` voids what came before it."""
+        await desk.require(job_id)
+        return _event_stream(_watch_output(desk, job_id, _chunk_id(last_event_id)))
+
+    @post("/{job_id:str}/cancel", status_code=HTTP_202_ACCEPTED)
+    async def cancel(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
+        """Cancel a job; one that runs is stopped as soon as its worker hears of it. 409 once it ended."""
+        await desk.require(job_id)
+        await desk.store.execute(job_id, Cancel(by=BY_API))
+        return await desk.view(job_id)
+
+    @post("/{job_id:str}/requeue", status_code=HTTP_200_OK)
+    async def requeue(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
+        """Give a failed, cancelled or expired job another life. 409 for any other."""
+        await desk.require(job_id)
+        await desk.store.execute(job_id, Requeue(by=BY_API))
+        return await desk.view(job_id)
+
+
+async def _watch_events(desk: Desk, job_id: str, after: int) -> AsyncGenerator[bytes, None]:
+    async with (
+        desk.bells.hear(job_id) as bell,
+        aclosing(streams.job_events(desk.store, bell, job_id, after)) as events,
+    ):
+        async for event in events:
+            yield event
+
+
+async def _watch_output(desk: Desk, job_id: str, after: str) -> AsyncGenerator[bytes, None]:
+    async with (
+        desk.bells.hear(job_id) as bell,
+        aclosing(streams.job_output(desk.store, bell, job_id, after)) as chunks,
+    ):
+        async for chunk in chunks:
+            yield chunk
+
+
+def _event_stream(content: AsyncGenerator[bytes, None]) -> Stream:
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return Stream(content, media_type="text/event-stream", headers=headers)
+
+
+def _preferred_wait(prefer: str | None) -> float:
+    """Seconds of RFC 7240's `wait`; other preferences are none of ours."""
+    found = re.search(r"(?:^|[\s,;])wait\s*=\s*\"?(\d{1,6})\"?", prefer or "", re.IGNORECASE)
+    return float(found[1]) if found else 0.0
+
+
+def _version(last_event_id: str | None) -> int:
+    if not last_event_id:
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 10):
+        raise _bad_id(last_event_id, "the version of an event, such as 3")
+    return int(last_event_id)
+
+
+def _chunk_id(last_event_id: str | None) -> str:
+    if not last_event_id:
+        return "0-0"
+    if not re.fullmatch(r"[0-9]{1,9}-[0-9]{1,12}", last_event_id):
+        raise _bad_id(last_event_id, "the claim and number of a chunk, such as 1-17")
+    return last_event_id
+
+
+def _bad_id(got: str, takes: str) -> ApiError:
+    message = f"Last-Event-ID: got {got!r}, takes {takes}"
+    return ApiError(422, "invalid_value", message, param="Last-Event-ID")

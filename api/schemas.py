@@ -1,0 +1,124 @@
+"""What clients send and get: the shapes of `/v1/jobs`."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from core.events import (
+    AttemptFailed,
+    Completed,
+    Failed,
+    JobError,
+    Kind,
+    Priority,
+    Usage,
+)
+from core.log import LogEntry
+from core.states import Completed as CompletedState
+from core.states import Running, has_ended, status_of
+from core.store import View
+
+# A queue's name stands in keys and in metrics; a model's is whatever its server calls it.
+QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+ModelName = Annotated[str, Meta(pattern=r"^[^\s\x00-\x1f]{1,256}$")]
+Seconds = Annotated[float, Meta(gt=0, le=366 * 86_400)]
+
+DEFAULT_QUEUE = "default"
+
+
+class SubmitJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job to run. `request` is the body that the inference server gets for `kind`."""
+
+    model: ModelName
+    request: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+    kind: Kind = Kind.CHAT
+    queue: QueueName = DEFAULT_QUEUE
+    priority: Priority = Priority.NORMAL
+    delay_seconds: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 0
+    deadline_seconds: Seconds | None = None
+    timeout_seconds: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    metadata: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+        Meta(max_length=16),
+    ] = {}
+
+
+class JobView(Struct, frozen=True, kw_only=True):
+    """A job as it is now. Times are RFC 3339 in UTC, by the store's clock."""
+
+    id: str
+    status: str
+    version: int
+    model: str
+    queue: str
+    kind: Kind
+    priority: Priority
+    tenant: str
+    attempt: int
+    max_attempts: int
+    position: int | None = None
+    eta_seconds: float | None = None
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    due_at: str | None = None
+    error: JobError | None = None
+    usage: Usage | None = None
+    metadata: dict[str, str] = {}
+    worker: str | None = None
+    position_in_log: str
+    note: str | UnsetType = UNSET  # What an operator may want to know, such as that nobody serves it.
+
+
+class EventList(Struct, frozen=True):
+    """A job's events, oldest first."""
+
+    events: list[dict[str, Any]]
+
+
+def timestamp(at_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC."""
+    moment = datetime.fromtimestamp(at_ms / 1_000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def job_view(job_id: str, view: View, note: str | None = None) -> JobView:
+    """A job as clients see it."""
+    head, job = view.head, view.head.job
+    has_begun = isinstance(job, Running | CompletedState)
+    return JobView(
+        id=job_id,
+        status=status_of(job),
+        version=job.version,
+        model=job.model,
+        queue=job.queue,
+        kind=job.kind,
+        priority=job.priority,
+        tenant=job.tenant,
+        attempt=job.attempts + has_begun,
+        max_attempts=job.attempts_max,
+        created_at=timestamp(head.time_ms(1)),
+        started_at=timestamp(head.time_ms(job.claimed)) if job.claimed else None,
+        finished_at=timestamp(head.time_ms(job.version)) if has_ended(job) else None,
+        due_at=timestamp(head.due_at_ms) if head.due_at_ms is not None else None,
+        error=view.last.error if isinstance(view.last, Failed | AttemptFailed) else None,
+        usage=view.last.usage if isinstance(view.last, Completed) else None,
+        metadata=view.submitted.metadata if view.submitted else {},
+        worker=job.worker if isinstance(job, Running) else None,
+        position_in_log=head.log_ids[-1],
+        note=UNSET if note is None else note,
+    )
+
+
+def event_view(entry: LogEntry) -> dict[str, Any]:
+    """An event as clients see it: where and when it is in the log, then what it carries."""
+    fields = {name: getattr(entry.event, name) for name in entry.event.__struct_fields__}
+    return {
+        "version": entry.version,
+        "type": entry.event.__struct_config__.tag,
+        "at": timestamp(entry.at_ms),
+        "position": entry.id,
+        **fields,
+    }

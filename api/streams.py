@@ -1,0 +1,113 @@
+"""Server-sent events: a job's transitions, and its output as it comes.
+
+The order is always hear, read, send, wait: the bell is heard before the first read, so nothing falls
+between what was caught up on and what is live. Every stream ends with the job's ending. While Redis is
+away a stream stays open and says nothing new.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+import msgspec
+from litestar.response.sse import ServerSentEventMessage
+
+from api.schemas import event_view
+from core.bells import Bell
+from core.errors import StoreUnavailable
+from core.output import Chunk, read_output
+from core.states import Running, has_ended, status_of
+from core.store import EventStore
+
+COMMENT_EVERY_SECONDS: Final = 15.0
+_STORE_AWAY_SECONDS: Final = 1.0
+_CHUNKS_PER_READ: Final = 500
+
+
+def message(data: Any, event: str, event_id: str | int | None = None) -> bytes:
+    """One event of a stream, its data as JSON."""
+    text = data if isinstance(data, bytes) else msgspec.json.encode(data)
+    return ServerSentEventMessage(data=text, event=event, id=event_id).encode()
+
+
+async def job_events(
+    store: EventStore, bell: Bell, job_id: str, after_version: int
+) -> AsyncGenerator[bytes, None]:
+    """A job's events from version `after_version` + 1 on; the id of each is its version."""
+    sent = after_version
+    while True:
+        try:
+            entries = await store.history(job_id)
+        except StoreUnavailable:
+            await asyncio.sleep(_STORE_AWAY_SECONDS)
+            yield _comment()
+            continue
+        for entry in entries:
+            if entry.version > sent:
+                sent = entry.version
+                fields = event_view(entry)
+                yield message(fields, fields["type"], sent)
+        head = await store.load(job_id)
+        if head is None or (has_ended(head.job) and head.job.version <= sent):
+            return
+        if not await bell.wait(COMMENT_EVERY_SECONDS):
+            yield _comment()
+
+
+async def job_output(
+    store: EventStore, bell: Bell, job_id: str, after: str
+) -> AsyncGenerator[bytes, None]:
+    """A job's output after the chunk with id `after`; each chunk's id is its claim and sequence.
+
+    `attempt_lost` says that what came so far is void, since another attempt has begun; `resync` that
+    some chunks were dropped, so that only the result has all of them.
+    """
+    cursor = after
+    while True:
+        try:
+            # The head before the chunks: a job ends only after its last chunk was written.
+            head = await store.load(job_id)
+            chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
+        except StoreUnavailable:
+            await asyncio.sleep(_STORE_AWAY_SECONDS)
+            yield _comment()
+            continue
+        for chunk in chunks:
+            for notice in _notices(cursor, chunk):
+                yield notice
+            cursor = chunk.id
+            yield message(chunk.data, "chunk", chunk.id)
+        if len(chunks) == _CHUNKS_PER_READ:
+            continue
+        if head is None:
+            return
+        if has_ended(head.job):
+            ending = {"job_id": job_id, "status": status_of(head.job)}
+            yield message(ending, status_of(head.job))
+            return
+        if not isinstance(head.job, Running) and cursor != "0-0":
+            yield _lost(cursor)
+            cursor = f"{head.job.claims}-{2**63}"  # What the next claim writes comes after it.
+        if not await bell.wait(COMMENT_EVERY_SECONDS):
+            yield _comment()
+
+
+def _notices(cursor: str, chunk: Chunk) -> list[bytes]:
+    """What to say before a chunk that does not simply follow the one at `cursor`."""
+    claim, sequence = map(int, cursor.split("-"))
+    if claim == chunk.claim:
+        return [] if chunk.sequence == sequence + 1 else [_resync(chunk)]
+    notices = [_lost(cursor)] if claim and sequence < 2**63 else []
+    return notices if chunk.sequence == 1 else [*notices, _resync(chunk)]
+
+
+def _lost(cursor: str) -> bytes:
+    return message({"claim": int(cursor.split("-")[0])}, "attempt_lost")
+
+
+def _resync(chunk: Chunk) -> bytes:
+    return message({"claim": chunk.claim, "next": chunk.sequence}, "resync")
+
+
+def _comment() -> bytes:
+    return ServerSentEventMessage(data=None, comment="still here").encode()
