@@ -116,9 +116,7 @@ def _refused(request: Request[Any, Any, Any], error: CommandRefused) -> Response
 
 
 def _queue_full(_: Request[Any, Any, Any], error: QueueFull) -> Response[ErrorView]:
-    return respond(
-        ApiError(429, "queue_full", str(error), retry_after_seconds=QUEUE_RETRY_SECONDS)
-    )
+    return respond(ApiError(429, "queue_full", str(error), retry_after_seconds=QUEUE_RETRY_SECONDS))
 
 
 def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
@@ -131,7 +129,9 @@ def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return respond(ApiError(500, "internal_error", "this should not have happened; the log says more"))
+    return respond(
+        ApiError(500, "internal_error", "this should not have happened; the log says more")
+    )
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {

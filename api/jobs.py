@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
+from litestar.params import FromPath, HeaderParameter, QueryParameter, RawBody
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from api import streams
+from api.bodies import SubmitOperation, decode_body
 from api.desk import Desk
 from api.errors import ApiError
 from api.schemas import EventList, JobView, SubmitJob, event_view
@@ -19,7 +20,9 @@ from core.commands import Cancel, Requeue
 from core.events import Completed, Failed
 from core.states import has_ended, status_of
 
-WaitSeconds = Annotated[float, QueryParameter(ge=0, le=86_400, description="Wait for the job to end.")]
+WaitSeconds = Annotated[
+    float, QueryParameter(ge=0, le=86_400, description="Wait for the job to end.")
+]
 LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", max_length=64)]
 IdempotencyHeader = Annotated[
     str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=255)
@@ -31,12 +34,12 @@ BY_API = "api"
 
 class JobsController(Controller):
     path = "/v1/jobs"
-    tags = ["jobs"]
+    tags = ("jobs",)
 
-    @post(status_code=HTTP_202_ACCEPTED)
+    @post(status_code=HTTP_202_ACCEPTED, operation_class=SubmitOperation)
     async def submit(
         self,
-        data: JSONBody[SubmitJob],
+        body: RawBody,
         desk: NamedDependency[Desk],
         idempotency_key: IdempotencyHeader = None,
         prefer: Prefer = None,
@@ -47,7 +50,7 @@ class JobsController(Controller):
         404 for a model that nobody serves, 422 for a wrong request, 429 if the queue is full.
         """
         wait_seconds = _preferred_wait(prefer)
-        job, is_new = await desk.submit(data, idempotency_key)
+        job, is_new = await desk.submit(decode_body(body, SubmitJob), idempotency_key)
         if wait_seconds:
             job = await desk.wait(job.id, wait_seconds)
         is_over = not is_new or job.finished_at is not None

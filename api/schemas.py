@@ -69,7 +69,9 @@ class JobView(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     worker: str | None = None
     position_in_log: str
-    note: str | UnsetType = UNSET  # What an operator may want to know, such as that nobody serves it.
+    note: str | UnsetType = (
+        UNSET  # What an operator may want to know, such as that nobody serves it.
+    )
 
 
 class EventList(Struct, frozen=True):

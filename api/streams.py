@@ -102,7 +102,7 @@ def _notices(cursor: str, chunk: Chunk) -> list[bytes]:
 
 
 def _lost(cursor: str) -> bytes:
-    return message({"claim": int(cursor.split("-")[0])}, "attempt_lost")
+    return message({"claim": int(cursor.partition("-")[0])}, "attempt_lost")
 
 
 def _resync(chunk: Chunk) -> bytes:

@@ -101,7 +101,7 @@ class Claims:
 async def known_lanes(store: EventStore, keys: ShardKeys) -> list[LaneName]:
     """Every lane that a shard has. Raises StoreUnavailable."""
     with redis_errors():
-        names = await store.client.smembers(keys.lanes)
+        names: set[bytes] = await store.client.execute_command("SMEMBERS", keys.lanes)
     return [LaneName.parse(name.decode()) for name in names]
 
 
@@ -110,6 +110,4 @@ def _delivery(
 ) -> Delivery:
     head = head_of(flat)
     assert head is not None, "the claim function delivers only entries that have a head"
-    return Delivery(
-        entry.decode(), job_id.decode(), head, submitted_in(submitted), overdue == 1
-    )
+    return Delivery(entry.decode(), job_id.decode(), head, submitted_in(submitted), overdue == 1)

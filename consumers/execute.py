@@ -77,9 +77,7 @@ class Executor:
         job = delivery.head.job
         command: Command = Expire() if delivery.is_overdue else ClaimJob(self._consumer)
         try:
-            recorded = await self._store.append(
-                delivery.job_id, job, decide(job, command), claim
-            )
+            recorded = await self._store.append(delivery.job_id, job, decide(job, command), claim)
         except (Conflict, CommandRefused, NotOwner) as error:
             log.info("job %s not claimed: %s", delivery.job_id, error)
             return None

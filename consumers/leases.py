@@ -65,7 +65,9 @@ class Lease:
 class Leases:
     """All leases of one worker."""
 
-    def __init__(self, store: EventStore, client: Redis, consumer: str, lease_seconds: float) -> None:
+    def __init__(
+        self, store: EventStore, client: Redis, consumer: str, lease_seconds: float
+    ) -> None:
         self._store = store
         self._client = client
         self._consumer = consumer
@@ -112,9 +114,7 @@ class Leases:
         """Renew all leases now. Raises StoreUnavailable."""
         for keys in self._store.shards:
             held = [
-                lease
-                for lease in self._held.values()
-                if self._store.keys_of(lease.job_id) is keys
+                lease for lease in self._held.values() if self._store.keys_of(lease.job_id) is keys
             ]
             for start in range(0, len(held), _RENEW_ITEMS_MAX):
                 await self._renew(held[start : start + _RENEW_ITEMS_MAX])

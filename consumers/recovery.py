@@ -8,6 +8,7 @@ times run on all the same; so after a reconnect nothing is recovered for one lea
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from consumers.claims import known_lanes
@@ -129,7 +130,5 @@ class Recovery:
     async def _report_lost(self, worker: str) -> None:
         if worker == self._consumer or await self._roster.is_alive(worker):
             return
-        try:
+        with suppress(FactRefused):  # Somebody else has reported it.
             await self._roster.record(worker, WorkerLost(by=self._consumer))
-        except FactRefused:
-            pass  # Somebody else has reported it.

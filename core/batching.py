@@ -74,7 +74,7 @@ class Batcher(Generic[Item, Reply]):
     async def _send_one(self, batch: list[tuple[Item, asyncio.Future[Reply]]]) -> None:
         try:
             replies = await self._call_patiently([item for item, _ in batch])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits for the reply raises it.
             for _, reply in batch:
                 if not reply.done():
                     reply.set_exception(error)

@@ -42,44 +42,73 @@ class Bell:
         return True
 
 
+class _Channel:
+    """A channel that somebody listens to."""
+
+    def __init__(self) -> None:
+        self.bells: set[Bell] = set()
+        self.confirmed = asyncio.Event()  # Redis has said that the subscription is in force.
+
+
 class Bells:
-    """All bells of a process. `run` keeps the connection; `hear` is for everybody else."""
+    """All bells of a process. Only `run` touches the connection; `hear` is for everybody else."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._listeners: dict[str, set[Bell]] = {WORK_BELL: set()}
-        self._confirmed: dict[str, asyncio.Event] = {WORK_BELL: asyncio.Event()}
-        self._pubsub: PubSub | None = None
+        self._channels: dict[str, _Channel] = {WORK_BELL: _Channel()}
+        self._changed = asyncio.Event()  # What is subscribed to is no longer what is listened to.
+        self._in_force: set[str] = set()  # Subscriptions that Redis has confirmed.
 
     async def run(self) -> None:
         """Listen, for ever. A lost connection is made again, and then every bell rings."""
         while True:
             try:
-                await self._listen()
+                async with self._client.pubsub() as pubsub:
+                    await self._listen(pubsub)
             except (RedisError, OSError) as error:
                 log.warning("no doorbells: %s", error)
-            self._pubsub = None
-            for confirmed in self._confirmed.values():
-                confirmed.clear()
+            self._in_force.clear()
+            for channel in self._channels.values():
+                channel.confirmed.clear()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _listen(self) -> None:
-        async with self._client.pubsub() as pubsub:
-            await pubsub.subscribe(*self._listeners)
-            self._pubsub = pubsub
-            for bells in self._listeners.values():
-                for bell in bells:
-                    bell.ring()
+    async def _listen(self, pubsub: PubSub) -> None:
+        await pubsub.subscribe(*self._channels)
+        subscribed = set(self._channels)
+        receiving = asyncio.create_task(self._receive(pubsub))
+        try:
             while True:
-                message = await pubsub.get_message(timeout=None)
-                if message is not None:
-                    self._pass_on(message["type"], message["channel"].decode())
+                changed = asyncio.create_task(self._changed.wait())
+                await asyncio.wait((receiving, changed), return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if receiving.done():
+                    return receiving.result()
+                self._changed.clear()
+                wanted = set(self._channels)
+                if new := wanted - subscribed:
+                    await pubsub.subscribe(*new)
+                if old := subscribed - wanted:
+                    self._in_force -= old
+                    await pubsub.unsubscribe(*old)
+                subscribed = wanted
+        finally:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
 
-    def _pass_on(self, kind: str, channel: str) -> None:
-        if kind == "subscribe" and channel in self._confirmed:
-            self._confirmed[channel].set()
-        for bell in self._listeners.get(channel, ()):
-            bell.ring()
+    async def _receive(self, pubsub: PubSub) -> None:
+        while True:
+            message = await pubsub.get_message(timeout=None)
+            if message is None:
+                continue
+            key = message["channel"].decode()
+            channel = self._channels.get(key)
+            if channel is None:
+                continue
+            if message["type"] == "subscribe":
+                self._in_force.add(key)
+                channel.confirmed.set()
+            for bell in channel.bells:
+                bell.ring()  # A subscription rings too: something may have happened before it.
 
     @asynccontextmanager
     async def hear(self, name: str, confirm_seconds: float = 1.0) -> AsyncIterator[Bell]:
@@ -88,29 +117,24 @@ class Bells:
         On entry the subscription is in force, or, while Redis does not answer, will be: then the
         bell rings once it is.
         """
-        channel = name if name == WORK_BELL else BELL + name
+        key = name if name == WORK_BELL else BELL + name
+        channel = self._channels.get(key)
+        if channel is None:
+            channel = self._channels[key] = _Channel()
+            if key in self._in_force:
+                channel.confirmed.set()
+            self._changed.set()
         bell = Bell()
-        is_first = channel not in self._listeners
-        self._listeners.setdefault(channel, set()).add(bell)
-        confirmed = self._confirmed.setdefault(channel, asyncio.Event())
+        channel.bells.add(bell)
         try:
-            if is_first and self._pubsub is not None:
-                await self._quietly(self._pubsub.subscribe(channel))
             try:
                 async with asyncio.timeout(confirm_seconds):
-                    await confirmed.wait()
+                    await channel.confirmed.wait()
             except TimeoutError:
-                pass
+                log.debug("no subscription to %s yet", key)
             yield bell
         finally:
-            self._listeners[channel].discard(bell)
-            if not self._listeners[channel] and channel != WORK_BELL:
-                del self._listeners[channel], self._confirmed[channel]
-                if self._pubsub is not None:
-                    await self._quietly(self._pubsub.unsubscribe(channel))
-
-    async def _quietly(self, command: object) -> None:
-        try:
-            await command  # type: ignore[misc]
-        except (RedisError, OSError):
-            log.debug("the doorbell connection is gone; `run` makes it again")
+            channel.bells.discard(bell)
+            if not channel.bells and key != WORK_BELL:
+                del self._channels[key]
+                self._changed.set()

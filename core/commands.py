@@ -80,15 +80,5 @@ class Requeue(Struct, frozen=True):
 
 
 Command = (
-    Submit
-    | Enqueue
-    | Claim
-    | Complete
-    | Fail
-    | Lose
-    | Cancel
-    | ConfirmCancel
-    | Expire
-    | Requeue
+    Submit | Enqueue | Claim | Complete | Fail | Lose | Cancel | ConfirmCancel | Expire | Requeue
 )
-

@@ -53,7 +53,9 @@ class LostBecause(StrEnum):
 
     LEASE_RAN_OUT = "lease ran out"  # Costs a delivery: the worker may have died of this job.
     DRAINED = "worker drained"  # Costs nothing: the worker was asked to stop.
-    NEVER_STARTED = "never started"  # Costs nothing: a worker took it, and was gone before it began.
+    NEVER_STARTED = (
+        "never started"  # Costs nothing: a worker took it, and was gone before it began.
+    )
 
 
 class JobError(Struct, frozen=True):

@@ -38,7 +38,12 @@ async def call(
     with redis_errors():
         try:
             return await client.execute_command(
-                "FCALL", f"{LIBRARY}_{name}", len(keys), *keys, _encoder.encode(ask), *(bodies or ())
+                "FCALL",
+                f"{LIBRARY}_{name}",
+                len(keys),
+                *keys,
+                _encoder.encode(ask),
+                *(bodies or ()),
             )
         except ResponseError as error:
             if "Function not found" in str(error):

@@ -17,7 +17,9 @@ _LENGTH: Final = _TIME_CHARS + _RANDOM_CHARS + _SHARD_CHARS
 SHARDS_MAX: Final = 32**_SHARD_CHARS
 RANDOM_BITS: Final = 5 * _RANDOM_CHARS
 
-_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)  # Two digits at a time.
+_PAIRS: Final = tuple(
+    high + low for high in _ALPHABET for low in _ALPHABET
+)  # Two digits at a time.
 _SHARD_OF: Final = {pair: shard for shard, pair in enumerate(_PAIRS)}
 
 

@@ -53,9 +53,7 @@ def decide(job: Job | None, command: Command) -> tuple[JobEvent, ...]:
         case Scheduled(), Enqueue():
             return (events.Enqueued(),)
         case Queued(), Claim(worker):
-            return (
-                events.Claimed(claim=job.claims + 1, attempt=job.attempts + 1, worker=worker),
-            )
+            return (events.Claimed(claim=job.claims + 1, attempt=job.attempts + 1, worker=worker),)
         case Running(), Complete(claim) if claim == job.claims:
             return (
                 events.Completed(
@@ -93,9 +91,7 @@ def _after_error(job: Running, error: JobError, jitter: float) -> tuple[JobEvent
     if attempt < job.attempts_max and is_worth_retrying(error.kind):
         delay_ms = backoff_ms(attempt, jitter, error.retry_after_ms)
         return (
-            events.AttemptFailed(
-                claim=job.claims, attempt=attempt, error=error, delay_ms=delay_ms
-            ),
+            events.AttemptFailed(claim=job.claims, attempt=attempt, error=error, delay_ms=delay_ms),
         )
     return (events.Failed(error=error, attempts=attempt, deliveries=len(job.lost_workers)),)
 
@@ -115,9 +111,7 @@ def _after_loss(job: Running, command: Lose) -> tuple[JobEvent, ...]:
         )
     elif len(workers) >= command.deliveries_max:
         named = ", ".join(workers)
-        error = JobError(
-            ErrorKind.POISONED, f"given up after {len(workers)} lost workers: {named}"
-        )
+        error = JobError(ErrorKind.POISONED, f"given up after {len(workers)} lost workers: {named}")
     else:
         return (lost,)
     failed = events.Failed(

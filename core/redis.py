@@ -7,15 +7,7 @@ from typing import Final
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
+from redis import exceptions
 
 from core.errors import StoreFull, StoreUnavailable
 
@@ -24,7 +16,15 @@ REPLY_TIMEOUT_SECONDS: Final = 10.0
 CONNECTIONS_MAX: Final = 64
 
 # Replies that say «not now», which a later call may not get.
-_TRANSIENT: Final = ("LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MISCONF")
+_TRANSIENT: Final = (
+    "LOADING",
+    "BUSY",
+    "MASTERDOWN",
+    "READONLY",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "MISCONF",
+)
 
 
 def connect(url: str) -> Redis:
@@ -51,13 +51,19 @@ def redis_errors() -> Iterator[None]:
     """Turn Redis's errors into ours: StoreUnavailable or StoreFull; what is neither goes through."""
     try:
         yield
-    except OutOfMemoryError as error:
+    except exceptions.OutOfMemoryError as error:
         raise StoreFull("Redis is out of memory and takes no new jobs") from error
-    except (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError) as error:
+    except (
+        exceptions.ConnectionError,
+        exceptions.TimeoutError,
+        exceptions.BusyLoadingError,
+        exceptions.ReadOnlyError,
+        OSError,
+    ) as error:
         raise StoreUnavailable(f"Redis does not answer: {error}") from error
-    except ResponseError as error:
+    except exceptions.ResponseError as error:
         if str(error).startswith(_TRANSIENT):
             raise StoreUnavailable(f"Redis cannot do it just now: {error}") from error
         raise
-    except RedisError as error:
+    except exceptions.RedisError as error:
         raise StoreUnavailable(f"Redis failed: {error}") from error

@@ -35,7 +35,6 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-
 class Settings(Struct, frozen=True, kw_only=True):
     """Every setting; a field's name in capitals is its variable."""
 

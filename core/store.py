@@ -207,9 +207,7 @@ class EventStore:
     async def history(self, job_id: str) -> list[LogEntry]:
         """All of a job's log entries, oldest first; empty if there is no such job."""
         keys = self.keys_of(job_id)
-        [entries] = await functions.call(
-            self.client, "history", [keys.log, keys.head(job_id)], {}
-        )
+        [entries] = await functions.call(self.client, "history", [keys.log, keys.head(job_id)], {})
         return [entry_of(raw) for raw in entries]
 
     async def feed(self, shard: int, after: str, count: int = 1_000) -> list[LogEntry]:
@@ -234,9 +232,7 @@ class EventStore:
         record = new_record(keys, job_id, before, events, after)
         effect = effects(before, events, after)
         for arm in effect.arm:
-            record.arm.append(
-                {"timer": arm.timer, "delay_ms": arm.delay_ms, "since": arm.since}
-            )
+            record.arm.append({"timer": arm.timer, "delay_ms": arm.delay_ms, "since": arm.since})
         record.disarm += effect.disarm
         record.counts += [(count_field(counter, after.queue), by) for counter, by in effect.counts]
         if effect.ended:

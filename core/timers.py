@@ -19,7 +19,9 @@ from core.store import EventStore
 
 log = logging.getLogger(__name__)
 
-SLEEP_MAX_SECONDS: Final = 0.1  # A timer that is set meanwhile may be due earlier than the next known.
+SLEEP_MAX_SECONDS: Final = (
+    0.1  # A timer that is set meanwhile may be due earlier than the next known.
+)
 _BATCH: Final = 200
 _AFTER_ERROR_SECONDS: Final = 1.0
 
@@ -64,4 +66,6 @@ async def _fire(
         return  # The job has moved on; if the timer still stands, the next round sees it.
     except CommandRefused:
         log.debug("timer %s of job %s came to nothing", timer, job_id)
-    await functions.call(store.client, "drop", [keys.timers], {"member": member.decode(), "score": score.decode()})
+    await functions.call(
+        store.client, "drop", [keys.timers], {"member": member.decode(), "score": score.decode()}
+    )

@@ -44,9 +44,7 @@ async def plan(client: Redis) -> list[Migration]:
     """The migrations that the store still lacks. Raises StoreUnavailable."""
     with redis_errors():
         applied = await client.hget(META, "migration")
-        loaded = await client.execute_command(
-            "FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY
-        )
+        loaded = await client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY)
     last = int(applied or 0)
     if last > MIGRATIONS[-1].number:
         raise StoreNotReady(
@@ -59,9 +57,7 @@ async def plan(client: Redis) -> list[Migration]:
     return [migration for migration in MIGRATIONS if migration.number > last]
 
 
-async def migrate(
-    client: Redis, shards: int = 1, wait_seconds: float = 60.0
-) -> list[Migration]:
+async def migrate(client: Redis, shards: int = 1, wait_seconds: float = 60.0) -> list[Migration]:
     """Apply what the store lacks, and say what that was.
 
     `shards` counts for a new store only: an existing one keeps its own. Raises StoreUnavailable if

