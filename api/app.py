@@ -1,7 +1,7 @@
 """The Litestar application: routes, errors, and what the handlers depend on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -20,14 +20,19 @@ from core.store import EventStore
 PATIENCE_SECONDS = 2.0  # How long a request waits for a Redis that does not answer.
 
 
-def create_app(store: EventStore, bells: Bells, settings: Settings) -> Litestar:
-    """The API over `store`. It listens to `bells` for as long as it runs."""
+def create_app(
+    store: EventStore, bells: Bells, settings: Settings, is_ready: Callable[[], bool]
+) -> Litestar:
+    """The API over `store`. It listens to `bells` for as long as it runs.
+
+    `is_ready` has its say in `/readyz`, for what else runs in this process.
+    """
     defaults = Defaults(
         attempts_max=settings.max_attempts,
         timeout_ms=settings.job_timeout_seconds * 1_000,
         wait_max_seconds=settings.sync_timeout_seconds,
     )
-    desk = Desk(store, bells, defaults)
+    desk = Desk(store, bells, defaults, is_ready)
 
     @asynccontextmanager
     async def listen(_: Litestar) -> AsyncIterator[None]:

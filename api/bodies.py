@@ -6,15 +6,17 @@ body, and the OpenAPI document is told of its shape here.
 
 import re
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from litestar.openapi.spec import Operation
+from msgspec import Struct
 
 from api.errors import ApiError
 from api.schemas import SubmitJob
 
-Body = TypeVar("Body")
+Body = TypeVar("Body", bound=Struct)
 
 
 def decode_body(body: bytes, kind: type[Body]) -> Body:
@@ -22,7 +24,7 @@ def decode_body(body: bytes, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise invalid(str(error)) from error
+        raise invalid(str(error), kind) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message = (
             f"the body is not valid JSON: {error}" if body else "the body is empty; it takes JSON"
@@ -32,12 +34,18 @@ def decode_body(body: bytes, kind: type[Body]) -> Body:
         raise ApiError(400, "invalid_json", "the body is nested too deeply") from error
 
 
-def invalid(explanation: str) -> ApiError:
+def invalid(explanation: str, kind: type[Struct]) -> ApiError:
     """A 422 from msgspec's explanation, which ends with `- at $.path`; the field is named first."""
     what, _, path = explanation.partition(" - at `$.")
     param = path.rstrip("`") or None
-    if param is None and (field := re.search(r"(?:unknown|required) field `([^`]+)`", what)):
-        param = field[1]
+    if unknown := re.search(r"unknown field `([^`]+)`", what):
+        param = unknown[1]
+        what = f"unknown field; takes {', '.join(kind.__struct_fields__)}"
+    elif missing := re.search(r"required field `([^`]+)`", what):
+        param, what = missing[1], "is required"
+    elif "enum value" in what and param is not None:
+        choices = get_type_hints(kind).get(param)
+        what += f"; takes {', '.join(choices)}" if isinstance(choices, type(Enum)) else ""
     message = f"{param}: {what}" if param else what
     return ApiError(422, "invalid_value", message, param=param)
 

@@ -70,11 +70,14 @@ class Catalog:
 class Desk:
     """The API's one way to the store."""
 
-    def __init__(self, store: EventStore, bells: Bells, defaults: Defaults) -> None:
+    def __init__(
+        self, store: EventStore, bells: Bells, defaults: Defaults, is_ready: Callable[[], bool]
+    ) -> None:
         self.store = store
         self.bells = bells
         self.catalog = Catalog(Roster(store))
         self._defaults = defaults
+        self._is_ready = is_ready
 
     async def submit(self, asked: SubmitJob, key: str | None) -> tuple[JobView, bool]:
         """The job, and whether it is new: the same request under the same key gives the same job.
@@ -122,12 +125,14 @@ class Desk:
             while True:
                 view = await self.require(job_id)
                 left = until - loop.time()
-                if has_ended(view.head.job) or left <= 0:
+                if has_ended(view.head.job) or left <= 0 or bell.is_closing:
                     return job_view(job_id, view)
                 await bell.wait(left)
 
-    async def is_ready(self) -> str | None:
-        """Nothing, or why the API cannot take a job now."""
+    async def trouble(self) -> str | None:
+        """Nothing, or why a job that is submitted now would not run soon."""
+        if not self._is_ready():
+            return "still starting"
         try:
             members = await self.catalog.members()
         except StoreError as error:

@@ -21,7 +21,7 @@ async def healthz() -> Health:
 @get("/readyz", tags=["health"])
 async def readyz(desk: NamedDependency[Desk]) -> Response[Health]:
     """200 if Redis answers and a worker is alive, else 503 with the reason."""
-    trouble = await desk.is_ready()
+    trouble = await desk.trouble()
     if trouble is None:
         return Response(Health("ready"), status_code=HTTP_200_OK)
     return Response(Health(trouble), status_code=HTTP_503_SERVICE_UNAVAILABLE)

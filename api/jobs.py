@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter, RawBody
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
@@ -79,19 +80,22 @@ class JobsController(Controller):
         message = f"the job {state}; it is {status_of(job)}{why}"
         raise ApiError(409, "job_has_no_result", message, job_id=job_id)
 
-    @get("/{job_id:str}/events")
+    @get(
+        "/{job_id:str}/events",
+        responses={HTTP_200_OK: ResponseSpec(EventList, description="As JSON.")},
+    )
     async def events(
         self,
         job_id: FromPath[str],
         desk: NamedDependency[Desk],
         request: Request[Any, Any, Any],
         last_event_id: LastEventId = None,
-    ) -> EventList | Stream:
+    ) -> Response[Any]:
         """All events of a job; with `Accept: text/event-stream` as they come, until it ends."""
         await desk.require(job_id)
         if "text/event-stream" not in request.headers.get("accept", ""):
             entries = await desk.store.history(job_id)
-            return EventList([event_view(entry) for entry in entries])
+            return Response(EventList([event_view(entry) for entry in entries]))
         after = _version(last_event_id)
         return _event_stream(_watch_events(desk, job_id, after))
 

@@ -1,8 +1,9 @@
 """Server-sent events: a job's transitions, and its output as it comes.
 
 The order is always hear, read, send, wait: the bell is heard before the first read, so nothing falls
-between what was caught up on and what is live. Every stream ends with the job's ending. While Redis is
-away a stream stays open and says nothing new.
+between what was caught up on and what is live. Every stream ends with the job's ending; one that is cut
+short, as the process stops, is resumed by its client. While Redis is away a stream stays open and says
+nothing new.
 """
 
 import asyncio
@@ -52,6 +53,8 @@ async def job_events(
             return
         if not await bell.wait(COMMENT_EVERY_SECONDS):
             yield _comment()
+        if bell.is_closing:
+            return
 
 
 async def job_output(
@@ -90,6 +93,8 @@ async def job_output(
             cursor = f"{head.job.claims}-{2**63}"  # What the next claim writes comes after it.
         if not await bell.wait(COMMENT_EVERY_SECONDS):
             yield _comment()
+        if bell.is_closing:
+            return
 
 
 def _notices(cursor: str, chunk: Chunk) -> list[bytes]:

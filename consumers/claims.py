@@ -78,9 +78,7 @@ class Claims:
             "consumer": self._consumer,
             "want": want,
             "prefix": keys.prefix,
-            "lanes": [
-                {"name": str(name), "lane": name.lane, "queue": name.queue} for name in lanes
-            ],
+            "lanes": [{"lane": name.lane, "queue": name.queue} for name in lanes],
             "oldest_first": takes_oldest_first(self._turn),
             "hungry": list({name.serves for name in lanes}),
             "own": own,

@@ -27,6 +27,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
+        self.is_closing = False  # The process stops: whoever listens should come to an end.
 
     def ring(self) -> None:
         self._rung.set()
@@ -58,6 +59,13 @@ class Bells:
         self._channels: dict[str, _Channel] = {WORK_BELL: _Channel()}
         self._changed = asyncio.Event()  # What is subscribed to is no longer what is listened to.
         self._in_force: set[str] = set()  # Subscriptions that Redis has confirmed.
+
+    def close(self) -> None:
+        """Ask all listeners to come to an end."""
+        for channel in self._channels.values():
+            for bell in channel.bells:
+                bell.is_closing = True
+                bell.ring()
 
     async def run(self) -> None:
         """Listen, for ever. A lost connection is made again, and then every bell rings."""

@@ -1,16 +1,16 @@
 -- claim: hand waiting jobs to a worker, most urgent lane first, in one round trip.
 --
 -- KEYS  log, hungry, paused, lanes in the order in which to read them
--- ARGV  {consumer, want, prefix, lanes = {{name, queue}}, oldest_first, hungry, own}
+-- ARGV  {consumer, want, prefix, lanes = {{lane, queue}}, oldest_first, hungry, own}
 --       own: look again at what is already this consumer's, as a lost reply may have stranded it.
--- Reply a list of {lane name, entry id, job id, head, its first log entry, overdue}
+-- Reply a list of {entry id, job id, head, its first log entry, overdue}
 --
 -- XREADGROUP's COUNT is per stream, so lanes are read one by one with what is left to take. An entry
 -- that is not its head's current one is left over from a transition: it is acknowledged and deleted.
 -- It never is while the head still names it.
 
 local function deliver(keys, ask, index, start, count, now, found)
-    local lane, name = keys[index + 3], ask.lanes[index].name
+    local lane = keys[index + 3]
     local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, ask.consumer, 'COUNT', count,
         'STREAMS', lane, start)
     if not reply or reply.err then
@@ -23,10 +23,7 @@ local function deliver(keys, ask, index, start, count, now, found)
         if at.entry == entry[1] and at.lane == ask.lanes[index].lane then
             local submitted = entry_at(keys[1], at['1'])
             local overdue = at.deadline_at and tonumber(at.deadline_at) <= now
-            found[#found + 1] = {
-                name, entry[1], job, head,
-                submitted or false, overdue and 1 or 0,
-            }
+            found[#found + 1] = { entry[1], job, head, submitted or false, overdue and 1 or 0 }
         else
             redis.call('XACK', lane, GROUP, entry[1])
             redis.call('XDEL', lane, entry[1])

@@ -1,0 +1,56 @@
+"""A client of the HTTP API, as the command line uses it."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+import httpx
+
+DEFAULT_URL: Final = "http://127.0.0.1:18080"
+_TIMEOUT: Final = httpx.Timeout(10.0, read=330.0)  # Above the longest wait that the API grants.
+
+
+class ClientError(Exception):
+    """The API refused, or does not answer; the message is for the user."""
+
+
+def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option that says where the API is."""
+    return click.option(
+        "--url",
+        envvar="RESPOOL_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        help="Where the API is.  [env: RESPOOL_URL]",
+    )(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def call(method: str, url: str, path: str, **arguments: Any) -> httpx.Response:
+    """One request. Raises ClientError unless it succeeds."""
+    try:
+        response = httpx.request(method, url.rstrip("/") + path, timeout=_TIMEOUT, **arguments)
+    except httpx.InvalidURL as error:
+        raise ClientError(f"{url!r} is no URL: {error}") from error
+    except httpx.HTTPError as error:
+        raise unreachable(url, error) from error
+    if not response.is_success:
+        raise ClientError(refusal(response))
+    return response
+
+
+def unreachable(url: str, error: Exception) -> ClientError:
+    """What to say when the API does not answer."""
+    why = str(error) or type(error).__name__
+    return ClientError(f"no answer from {url}: {why}; is `respool up` running? --url says where")
+
+
+def refusal(response: httpx.Response) -> str:
+    """What the API said, in its own words."""
+    try:
+        error = response.json()["error"]
+        return f"{error['message']} ({response.status_code} {error['code']})"
+    except (ValueError, KeyError, TypeError):
+        return f"the API answered {response.status_code}"

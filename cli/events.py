@@ -1,0 +1,32 @@
+"""How a job's events look on a terminal."""
+
+import json
+from typing import Any
+
+from rich.table import Table
+
+
+def transitions(events: list[dict[str, Any]]) -> Table:
+    """A job's events as a table."""
+    table = Table(box=None, header_style="dim")
+    for column in ("version", "at", "event", "what"):
+        table.add_column(column)
+    for event in events:
+        table.add_row(str(event["version"]), event["at"], event["type"], what_of(event))
+    return table
+
+
+def what_of(event: dict[str, Any]) -> str:
+    """The small facts of an event in one line; requests and results are left out."""
+    small = {
+        name: value
+        for name, value in event.items()
+        if name not in {"version", "at", "type", "position", "request", "result"}
+        and value not in (None, {}, [], "", 0)
+    }
+    return " ".join(f"{name}={_short(value)}" for name, value in small.items())
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,186 @@
+"""The `respool` command: one subcommand for each role, and a client over HTTP."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+import uvloop
+from rich.console import Console
+
+from cli.client import ClientError
+from cli.demo import DemoModelError
+from cli.embedded import DataDirError
+from cli.jobs import cancel, requeue, show, submit
+from cli.logs import configure_logging
+from cli.roles import run_worker, running_api, stop_on_signals, without_password
+from cli.serving import PortTaken
+from cli.up import up as run_up
+from cli.watch import watch
+from consumers.worker import Stop
+from core.errors import StoreError
+from core.redis import connect
+from core.settings import Settings, SettingsError, read_settings
+from migrations.runner import migrate as run_migrations
+from migrations.runner import plan
+
+log = logging.getLogger(__name__)
+
+UP_PORT = "18080"
+
+# What a user can mend: these end the program with their message alone.
+_EXPECTED = (SettingsError, StoreError, PortTaken, DataDirError, DemoModelError, ClientError)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="respool")
+def cli() -> None:
+    """Durable job execution for self-hosted LLM inference.
+
+    Roles: up (all of it on one machine), api, worker, migrate; they read their settings from the
+    environment. The other commands are a client of the HTTP API.
+    """
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one message on standard error and exit status 1."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except _EXPECTED as error:
+        click.echo(f"respool: {error}", err=True)
+        sys.exit(1)
+    except Exception:
+        log.exception("this should not have happened; please report it")
+        sys.exit(70)  # EX_SOFTWARE of sysexits.h.
+
+
+def _settings(**defaults: str) -> Settings:
+    settings = read_settings(defaults | {k: v for k, v in os.environ.items() if v.strip()})
+    configure_logging(settings.log_format, settings.log_level)
+    return settings
+
+
+def _run(role: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(role())
+    except BaseExceptionGroup as group:
+        raise _first_of(group) from group
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of a task group that a user can mend, if there is one among them."""
+    for error in group.exceptions:
+        found = _first_of(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, _EXPECTED):
+            return found
+    return group
+
+
+def _redis_url(settings: Settings, role: str) -> str:
+    if settings.redis_url is None:
+        message = f"`respool {role}` needs REDIS_URL, such as redis://localhost:6379/0"
+        raise SettingsError(f"{message}; `respool up` brings a store of its own")
+    return settings.redis_url
+
+
+@cli.command()
+def up() -> None:
+    """Run everything on this machine: store, API, worker and, without an UPSTREAM_URL, a model.
+
+    \b
+    Example: respool up
+             UPSTREAM_URL=http://localhost:8000 WORKER_CONCURRENCY=8 respool up
+    """
+    settings = _settings(API_PORT=UP_PORT, LOG_LEVEL="warning")
+    _run(lambda: run_up(settings, Console(stderr=False)))
+
+
+@cli.command()
+def api() -> None:
+    """Run an API, on API_HOST and API_PORT.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 respool api
+    """
+    settings = _settings()
+    redis_url = _redis_url(settings, "api")
+
+    async def serve() -> None:
+        stop = Stop()
+        stop_on_signals(stop)
+        async with running_api(settings, redis_url) as url:
+            click.echo(f"serving {url}", err=True)
+            await stop.draining.wait()
+
+    _run(serve)
+
+
+@cli.command()
+def worker() -> None:
+    """Run a worker, which sends jobs to the inference server at UPSTREAM_URL.
+
+    SIGTERM finishes what fits into SHUTDOWN_GRACE_SECONDS and gives the rest back; a second one
+    gives everything back now.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 UPSTREAM_URL=http://localhost:11434 respool worker
+    """
+    settings = _settings()
+    redis_url = _redis_url(settings, "worker")
+    upstream_url = settings.upstream_url
+    if upstream_url is None:
+        raise SettingsError("`respool worker` needs UPSTREAM_URL, such as http://localhost:11434")
+
+    async def work() -> None:
+        stop = Stop()
+        stop_on_signals(stop)
+        await run_worker(settings, redis_url, upstream_url, stop)
+
+    _run(work)
+
+
+@cli.command()
+@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be applied.")
+@click.option("--shards", default=1, show_default=True, help="For a new store: how many shards.")
+def migrate(plan_only: bool, shards: int) -> None:
+    """Apply to the store at REDIS_URL what this release needs of it.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 respool migrate --plan
+    """
+    redis_url = _redis_url(_settings(), "migrate")
+
+    async def apply() -> None:
+        client = connect(redis_url)
+        try:
+            steps = await (plan(client) if plan_only else run_migrations(client, shards))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--shards") from error
+        except StoreError as error:
+            raise type(error)(f"{error} (REDIS_URL is {without_password(redis_url)})") from error
+        finally:
+            await client.aclose()
+        done = "to apply" if plan_only else "applied"
+        for step in steps:
+            click.echo(f"{done}: {step.number} {step.name}")
+        if not steps:
+            click.echo("nothing to apply")
+
+    _run(apply)
+
+
+for command in (submit, show, watch, cancel, requeue):
+    cli.add_command(command)

@@ -1,0 +1,171 @@
+"""The roles of a process, put together: an API, a worker."""
+
+import asyncio
+import logging
+import os
+import platform
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+
+from api.app import PATIENCE_SECONDS, create_app
+from cli.serving import bind, serving
+from consumers.execute import Limits as LossLimits
+from consumers.gpu import gpus
+from consumers.health import create_health_app
+from consumers.upstream.base import Limits, Upstream, UpstreamError
+from consumers.upstream.connect import connect as connect_upstream
+from consumers.worker import Identity, Stop, Worker
+from core.bells import Bells
+from core.errors import StoreError, StoreNotReady
+from core.redis import connect, redis_errors
+from core.settings import Settings, SettingsError
+from core.store import EventStore
+from migrations.runner import shard_count
+
+log = logging.getLogger(__name__)
+
+STORE_WAIT_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.5
+
+
+def stop_on_signals(stop: Stop) -> None:
+    """SIGTERM and SIGINT ask to stop: the first to drain, the second to do it now."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.ask)
+
+
+@asynccontextmanager
+async def open_store(
+    settings: Settings, redis_url: str, patience_seconds: float
+) -> AsyncIterator[EventStore]:
+    """The store at `redis_url`, waited for while Redis starts or the migrations run.
+
+    Raises StoreError if it is not there in STORE_WAIT_SECONDS, and at once if its settings would
+    let it delete the log.
+    """
+    client = connect(redis_url)
+    try:
+        shards = await _await_store(client, redis_url)
+        await _refuse_eviction(client)
+        yield EventStore(client, shards, settings.bounds(patience_seconds))
+    finally:
+        await client.aclose()
+
+
+async def _await_store(client: Redis, redis_url: str) -> int:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + STORE_WAIT_SECONDS
+    said = False
+    while True:
+        try:
+            return await shard_count(client)
+        except StoreError as error:
+            if loop.time() > until:
+                raise type(error)(
+                    f"{error} (REDIS_URL is {without_password(redis_url)})"
+                ) from error
+            if not said:
+                log.warning("waiting up to %g s: %s", STORE_WAIT_SECONDS, error)
+                said = True
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _refuse_eviction(client: Redis) -> None:
+    """Raises StoreNotReady for a Redis that deletes keys when it is full: the log would be the first."""
+    with redis_errors():
+        memory = await client.info("memory")
+    policy, limit = memory.get("maxmemory_policy", "noeviction"), int(memory.get("maxmemory", 0))
+    if limit and policy != "noeviction":
+        raise StoreNotReady(
+            f"Redis has maxmemory-policy {policy}, which deletes the log when memory is full; "
+            "set it to noeviction"
+        )
+
+
+@asynccontextmanager
+async def running_api(
+    settings: Settings, redis_url: str, is_ready: Callable[[], bool] = lambda: True
+) -> AsyncIterator[str]:
+    """The base URL of an API, which serves until the block ends."""
+    listening = bind(settings.api_host, settings.api_port, "API_PORT")
+    async with open_store(settings, redis_url, PATIENCE_SECONDS) as store:
+        bells = Bells(store.client)
+        async with serving(create_app(store, bells, settings, is_ready), listening) as url:
+            try:
+                yield url
+            finally:
+                bells.close()  # Streams and long polls end now, rather than be cut off.
+
+
+async def run_worker(
+    settings: Settings,
+    redis_url: str,
+    upstream_url: str,
+    stop: Stop,
+    is_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run a worker until it is asked to stop, and has."""
+    listening = bind(settings.worker_host, settings.worker_port, "WORKER_PORT")
+    lease_client = connect(redis_url)
+    # An outcome is worth sending again for as long as the claim may still stand.
+    async with open_store(settings, redis_url, float(settings.lease_seconds)) as store:
+        upstream = await _await_upstream(settings, upstream_url, stop)
+        if upstream is None:
+            return
+        try:
+            limits = LossLimits(
+                deliveries_max=settings.max_deliveries, recovery_policy=settings.recovery_policy
+            )
+            bells = Bells(store.client)
+            worker = Worker(_identity(settings), store, lease_client, bells, upstream, limits)
+            async with serving(create_health_app(worker), listening):
+                await worker.run(stop, is_ready)
+        finally:
+            await upstream.aclose()
+            await lease_client.aclose()
+
+
+async def _await_upstream(settings: Settings, url: str, stop: Stop) -> Upstream | None:
+    """The upstream once it has said what it is; None if asked to stop meanwhile."""
+    said = False
+    while not stop.draining.is_set():
+        try:
+            return await connect_upstream(
+                url, settings.upstream_kind, settings.upstream_api_key, Limits()
+            )
+        except ValueError as error:
+            raise SettingsError(f"UPSTREAM_URL={url!r}: {error}") from error
+        except UpstreamError as error:
+            if not said:
+                log.warning("waiting for the upstream: %s", error)
+                said = True
+        await asyncio.sleep(_POLL_SECONDS)
+    return None
+
+
+def _identity(settings: Settings) -> Identity:
+    host = platform.node() or "localhost"
+    return Identity(
+        name=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
+        host=host,
+        concurrency=settings.worker_concurrency,
+        queues=settings.worker_queues,
+        lease_seconds=settings.lease_seconds,
+        grace_seconds=settings.shutdown_grace_seconds,
+        gpus=gpus(),
+    )
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@")

@@ -1,0 +1,60 @@
+"""HTTP servers inside our own event loop: uvicorn without its signal handling, on sockets we bind."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+from litestar import Litestar
+
+_GRACE_SECONDS: Final = 3  # For open requests; a stream's client resumes where it was.
+_BACKLOG: Final = 2_048
+_STARTED_POLL_SECONDS: Final = 0.01
+
+
+class PortTaken(Exception):
+    """Somebody else listens there; the message names the variable to change."""
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the program, which stops its parts in order."""
+        yield
+
+
+def bind(host: str, port: int, variable: str) -> socket.socket:
+    """A listening socket. Raises PortTaken."""
+    try:
+        return socket.create_server((host, port), backlog=_BACKLOG)
+    except OSError as error:
+        raise PortTaken(f"{variable}={port}: cannot listen on {host}: {error.strerror}") from error
+
+
+@asynccontextmanager
+async def serving(app: Litestar, listening: socket.socket) -> AsyncIterator[str]:
+    """The base URL of `app`, which is served until the block ends."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(_STARTED_POLL_SECONDS)
+        if task.done():
+            task.result()
+            raise RuntimeError("the HTTP server did not start; the log says why")
+        host, port = listening.getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,89 @@
+"""`respool up`: everything on one machine, in one event loop, with its store and model as children."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from rich.console import Console
+
+from cli.demo import MODEL as DEMO_MODEL
+from cli.demo import OLLAMA, demo_model, ollama_answers
+from cli.embedded import embedded_store
+from cli.roles import run_worker, running_api, stop_on_signals, without_password
+from cli.serving import bind
+from consumers.worker import Stop
+from core.redis import connect
+from core.settings import Settings
+from migrations.runner import migrate
+
+log = logging.getLogger(__name__)
+
+
+async def up(settings: Settings, console: Console) -> None:
+    """Start everything, serve until asked to stop, and leave nothing running."""
+    stop = Stop()
+    stop_on_signals(stop)
+    ready = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        data_dir = settings.respool_data_dir
+        redis_url = settings.redis_url or await stack.enter_async_context(embedded_store(data_dir))
+        await _migrate(redis_url)
+        console.print(f"store     {_where(settings, redis_url)}")
+        upstream_url, model = await stack.enter_async_context(_upstream(settings))
+        console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
+        api_url = await stack.enter_async_context(running_api(settings, redis_url, ready.is_set))
+        worker = asyncio.create_task(run_worker(settings, redis_url, upstream_url, stop, ready.set))
+        announcing = asyncio.create_task(_announce(ready, console, api_url, model))
+        try:
+            await worker
+        finally:
+            announcing.cancel()
+    console.print("stopped; started again, it has every job that it had")
+
+
+async def _migrate(redis_url: str) -> None:
+    client = connect(redis_url)
+    try:
+        for step in await migrate(client):
+            log.info("migration %d applied: %s", step.number, step.name)
+    finally:
+        await client.aclose()
+
+
+def _where(settings: Settings, redis_url: str) -> str:
+    if settings.redis_url is not None:
+        return without_password(redis_url)
+    return f"{redis_url} (embedded, its data in {settings.respool_data_dir.resolve()})"
+
+
+@asynccontextmanager
+async def _upstream(settings: Settings) -> AsyncIterator[tuple[str, str | None]]:
+    """The inference server's URL, and the name of a model of it if that is known."""
+    if settings.upstream_url is not None:
+        yield settings.upstream_url, "echo" if settings.upstream_url.startswith("echo:") else None
+    elif ollama_answers():
+        yield OLLAMA, None
+    else:
+        with bind("127.0.0.1", 0, "") as probe:
+            port = probe.getsockname()[1]
+        async with demo_model(settings.respool_data_dir, port, settings.worker_concurrency) as url:
+            yield url, DEMO_MODEL
+
+
+async def _announce(
+    ready: asyncio.Event, console: Console, api_url: str, model: str | None
+) -> None:
+    await ready.wait()
+    body = (
+        f'{{"model": "{model or "NAME"}", "request": '
+        '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}}'
+    )
+    console.print(f"API       {api_url} (docs at {api_url}/docs)")
+    console.print("\nReady. Try this, and stop with Ctrl-C:\n")
+    console.print(
+        f"curl -s {api_url}/v1/jobs -H 'Prefer: wait=30' -d '{body}'\n",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )

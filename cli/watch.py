@@ -1,0 +1,178 @@
+"""`respool watch`: a job's transitions and tokens, live."""
+
+import asyncio
+import json
+import sys
+from typing import Any, Final
+
+import click
+import httpx
+from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from cli.client import ClientError, json_option, refusal, unreachable, url_option
+from cli.events import transitions, what_of
+
+_RECONNECT_SECONDS: Final = 0.5
+_SILENCE_SECONDS: Final = 45.0  # Three comments missed: the connection is dead.
+_AWAY_SECONDS_MAX: Final = 60.0
+
+
+@click.command()
+@click.argument("job_id")
+@json_option
+@url_option
+def watch(job_id: str, as_json: bool, url: str) -> None:
+    """Show a job's transitions and tokens as they come, until it ends.
+
+    \b
+    Example: respool watch 06bq3w8m5t1v0zyh200
+    """
+    watch_job(url, job_id, as_json=as_json)
+
+
+def watch_job(url: str, job_id: str, *, as_json: bool) -> None:
+    """Follow a job to its end. Raises ClientError."""
+    if as_json:
+        view: _View = _JsonView()
+    elif sys.stdout.isatty():
+        view = _LiveView()
+    else:
+        view = _PlainView()
+    with view:
+        asyncio.run(_follow(url.rstrip("/"), job_id, view))
+
+
+class _View:
+    """Where a job's life is shown."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, event: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def token(self, text: str) -> None:
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        raise NotImplementedError
+
+
+class _JsonView(_View):
+    def event(self, event: dict[str, Any]) -> None:
+        click.echo(json.dumps(event))
+
+    def token(self, text: str) -> None:
+        click.echo(json.dumps({"type": "token", "text": text}))
+
+    def discard(self) -> None:
+        click.echo(json.dumps({"type": "discard"}))
+
+
+class _PlainView(_View):
+    """One line an event, the tokens as they are between them."""
+
+    _in_text = False
+
+    def event(self, event: dict[str, Any]) -> None:
+        self._end_text()
+        click.echo(f"{event['at']}  {event['type']}  {what_of(event)}")
+
+    def token(self, text: str) -> None:
+        self._in_text = True
+        click.echo(text, nl=False)
+
+    def discard(self) -> None:
+        self._end_text()
+        click.echo("(the worker was lost: what came before is void)")
+
+    def _end_text(self) -> None:
+        if self._in_text:
+            click.echo()
+        self._in_text = False
+
+
+class _LiveView(_View):
+    """A table of transitions over the text, both growing."""
+
+    def __init__(self) -> None:
+        self._events: list[dict[str, Any]] = []
+        self._text = ""
+        self._live = Live(console=Console(), refresh_per_second=20, vertical_overflow="visible")
+
+    def __enter__(self) -> None:
+        self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def event(self, event: dict[str, Any]) -> None:
+        self._events.append(event)
+        self._draw()
+
+    def token(self, text: str) -> None:
+        self._text += text
+        self._draw()
+
+    def discard(self) -> None:
+        self._text = ""
+        self._draw()
+
+    def _draw(self) -> None:
+        self._live.update(Group(transitions(self._events), Text(), Text(self._text.strip())))
+
+
+async def _follow(url: str, job_id: str, view: _View) -> None:
+    async def on_event(message: ServerSentEvent) -> None:
+        view.event(message.json())
+
+    async def on_output(message: ServerSentEvent) -> None:
+        if message.event == "chunk":
+            view.token(text_of(message.json()))
+        elif message.event == "attempt_lost":
+            view.discard()
+
+    async with httpx.AsyncClient(timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS)) as client:
+        path = f"{url}/v1/jobs/{job_id}"
+        output = asyncio.create_task(_stream(client, f"{path}/output", on_output))
+        try:
+            await _stream(client, f"{path}/events", on_event)
+            await output  # It ends with the job too.
+        finally:
+            output.cancel()
+            await asyncio.gather(output, return_exceptions=True)
+
+
+async def _stream(client: httpx.AsyncClient, url: str, on_message: Any) -> None:
+    """Pass on every message until the stream ends; a lost connection resumes after the last one."""
+    loop = asyncio.get_running_loop()
+    last_id, heard_at = "", loop.time()
+    while True:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        try:
+            async with aconnect_sse(client, "GET", url, headers=headers) as source:
+                if source.response.status_code != httpx.codes.OK:
+                    await source.response.aread()
+                    raise ClientError(refusal(source.response))
+                async for message in source.aiter_sse():
+                    heard_at = loop.time()
+                    last_id = message.id or last_id
+                    await on_message(message)
+                return
+        except (httpx.HTTPError, SSEError) as error:
+            if loop.time() - heard_at > _AWAY_SECONDS_MAX or not last_id:
+                raise unreachable(url, error) from error
+        await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+def text_of(chunk: dict[str, Any]) -> str:
+    """What a chunk of any kind adds to the answer of its first choice."""
+    choices = chunk.get("choices") or [{}]
+    delta = choices[0].get("delta", {})
+    return str(delta.get("content") or choices[0].get("text") or "")

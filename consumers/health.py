@@ -1,0 +1,57 @@
+"""A worker's own `/healthz` and `/readyz`, on WORKER_PORT.
+
+Ready means that claiming works: a process that runs while its connection is dead is not.
+"""
+
+import time
+from typing import Final
+
+from litestar import Litestar, Response, get
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from msgspec import Struct
+
+from consumers.worker import Worker
+
+STALE_SECONDS: Final = 10.0
+
+
+class WorkerHealth(Struct, frozen=True, kw_only=True):
+    status: str
+    worker: str
+    running: int
+    capacity: int
+    models: list[str]
+
+
+def create_health_app(worker: Worker) -> Litestar:
+    """The health of `worker` as an application."""
+
+    def health(status: str) -> WorkerHealth:
+        return WorkerHealth(
+            status=status,
+            worker=worker.identity.name,
+            running=len(worker.leases),
+            capacity=worker.identity.concurrency,
+            models=sorted(worker.models),
+        )
+
+    @get("/healthz")
+    async def healthz() -> WorkerHealth:
+        return health("ok")
+
+    @get("/readyz")
+    async def readyz() -> Response[WorkerHealth]:
+        trouble = _trouble(worker)
+        status_code = HTTP_200_OK if trouble is None else HTTP_503_SERVICE_UNAVAILABLE
+        return Response(health(trouble or "ready"), status_code=status_code)
+
+    return Litestar([healthz, readyz], openapi_config=None, logging_config=None)
+
+
+def _trouble(worker: Worker) -> str | None:
+    if not worker.models:
+        return "the upstream does not answer, or serves no model"
+    is_full = len(worker.leases) >= worker.identity.concurrency
+    if not is_full and time.monotonic() - worker.claimed_at > STALE_SECONDS:
+        return "nothing could be claimed of late: Redis does not answer"
+    return None
