@@ -43,7 +43,7 @@ def connect(url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)  # Closing the client closes its connections.
 
 
 @contextmanager

@@ -1,0 +1,52 @@
+"""What every test may ask for: a store on a real server, emptied before each test."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from core.redis import connect
+from core.store import Bounds, EventStore
+from migrations.runner import migrate
+from tests.servers import SERVERS, RedisServer
+
+OpenStore = Callable[..., Coroutine[Any, Any, EventStore]]
+
+
+@pytest.fixture(scope="session", params=["valkey"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    """A server that lasts for all tests; the store's and the workers' suites also run on Redis."""
+    server = SERVERS[request.param](tmp_path_factory.mktemp(request.param))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[Redis]:
+    """A connection to the server, which holds nothing."""
+    client = connect(server.url)
+    await client.config_set("maxmemory", "0")
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def open_store(client: Redis) -> OpenStore:
+    """Opens stores on the same server: `await open_store(shards=4, waiting_max=10)`."""
+
+    async def open_one(shards: int = 1, **bounds: Any) -> EventStore:
+        await migrate(client, shards)
+        return EventStore(client, shards, Bounds(**bounds))
+
+    return open_one
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> EventStore:
+    """A store with one shard and the usual bounds."""
+    return await open_store()

