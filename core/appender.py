@@ -42,7 +42,6 @@ class Record(Struct, kw_only=True):
     set: list[str | int]
     clear: list[str]
     schema: int
-    claim: int | None = None
     owner: str | None = None  # The consumer that must hold `entry`, pending in `lane`.
     entry: str | None = None
     lane: str | None = None
@@ -155,8 +154,6 @@ def _ask(
         ask["arm"] = record.arm
     if record.disarm:
         ask["disarm"] = record.disarm
-    if record.claim is not None:
-        ask["claim"] = record.claim
     if record.owner is not None and record.lane is not None:
         ask |= {"owner": record.owner, "entry": record.entry, "lane": key_index(record.lane)}
     if record.leave is not None:

@@ -145,8 +145,6 @@ class EventStore:
         if not events or after is None:
             return Recorded(before, ())
         record = self._record(job_id, before, events, after)
-        if isinstance(before, Running):
-            record.claim = before.claims
         if claim is not None and isinstance(before, Queued | Running):
             record.owner, record.entry = claim.consumer, claim.entry
             record.lane = self._lane_key(job_id, before)
@@ -261,7 +259,7 @@ def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
             raise Conflict(subject, newer.job if newer else None)
         case [b"refused", b"duplicate", taken]:
             raise DuplicateKey(*taken.decode().split(" ", 1))
-        case [b"refused", b"not_owner" | b"stale_claim", _]:
+        case [b"refused", b"not_owner", _]:
             raise NotOwner(f"{subject} was taken over")
         case [b"refused", b"newer_schema", schema]:
             raise FromTheFuture(

@@ -40,18 +40,18 @@ local function answer_again(keys, record)
     return reply
 end
 
--- Why a record must not be written, or nil. `at` is the head: version, claims, lane, entry, schema.
+-- Why a record must not be written, or nil. `at` is the head: version, entry, schema.
+--
+-- There is no check of the claim number: whoever decided did so on the very version that is written
+-- after, and that version has one claim number. What is not versioned, output, checks it (lease.lua).
 local function refusal(keys, record, at, watermark)
-    if at[5] and tonumber(at[5]) > record.schema then
-        return { 'refused', 'newer_schema', at[5] }
-    end
-    if record.claim and tonumber(at[2]) ~= record.claim then
-        return { 'refused', 'stale_claim', at[2] or '' }
+    if at[3] and tonumber(at[3]) > record.schema then
+        return { 'refused', 'newer_schema', at[3] }
     end
     if record.owner then
         local lane = keys[record.lane]
-        if at[4] ~= record.entry or owner_of(lane, record.entry) ~= record.owner then
-            return { 'refused', 'not_owner', at[4] or '' }
+        if at[2] ~= record.entry or owner_of(lane, record.entry) ~= record.owner then
+            return { 'refused', 'not_owner', at[2] or '' }
         end
     end
     if record.idempotency then
@@ -133,7 +133,7 @@ end
 
 local function append_one(keys, record, args, watermark)
     local head = keys[record.head]
-    local at = redis.call('HMGET', head, 'version', 'claims', 'lane', 'entry', 'schema')
+    local at = redis.call('HMGET', head, 'version', 'entry', 'schema')
     if tonumber(at[1] or 0) ~= record.expected then
         return answer_again(keys, record)
     end
@@ -144,8 +144,8 @@ local function append_one(keys, record, args, watermark)
 
     local ids = write_events(keys, record, args)
     if record.leave then
-        redis.call('XACK', keys[record.leave], GROUP, at[4])
-        redis.call('XDEL', keys[record.leave], at[4])
+        redis.call('XACK', keys[record.leave], GROUP, at[2])
+        redis.call('XDEL', keys[record.leave], at[2])
         if not record.enter then
             redis.call('HDEL', head, 'entry')
         end

@@ -1,0 +1,112 @@
+"""What the append has to change besides the log."""
+
+import pytest
+from msgspec import structs
+
+from core import events
+from core.commands import Cancel, Claim, Command, Enqueue, Requeue
+from core.effects import Arm, Counter, Effects, Timer, counter_of, effects
+from core.events import LostBecause
+from core.job import decide, fold
+from core.states import Job, Lane
+from tests.core.examples import CLAIM, JOBS, RUNNING, complete, fail, lose
+from tests.given import submitted
+
+
+def after(before: Job | None, command: Command) -> Effects:
+    decided = decide(before, command)
+    job = fold(decided, before)
+    assert job is not None
+    return effects(before, decided, job)
+
+
+def of_submission(**changes: object) -> Effects:
+    event = submitted(**changes)
+    job = fold([event])
+    assert job is not None
+    return effects(None, [event], job)
+
+
+def test_a_submission_enters_its_lane_and_is_counted() -> None:
+    effect = of_submission(priority=events.Priority.HIGH)
+    assert effect.enter is Lane.HIGH
+    assert effect.counts == ((Counter.WAITING, 1),)
+    assert not effect.arm
+
+
+def test_a_delayed_submission_arms_its_timer_and_enters_no_lane() -> None:
+    effect = of_submission(delay_ms=700)
+    assert effect.enter is None
+    assert effect.arm == (Arm(Timer.DUE, 700, since=1),)
+    assert effect.counts == ((Counter.SCHEDULED, 1),)
+
+
+def test_a_deadline_counts_from_the_submission_even_if_there_is_a_delay() -> None:
+    effect = of_submission(delay_ms=700, deadline_ms=900)
+    assert set(effect.arm) == {Arm(Timer.DUE, 700, since=1), Arm(Timer.DEADLINE, 900, since=1)}
+
+
+def test_a_job_that_comes_due_keeps_its_deadline() -> None:
+    effect = after(JOBS["scheduled, with a deadline"], Enqueue())
+    assert effect.disarm == (Timer.DUE,)
+    assert effect.arm == ()
+    assert effect.enter is Lane.NORMAL
+
+
+def test_a_claim_keeps_the_lane_entry_pending_and_lifts_the_deadline() -> None:
+    effect = after(JOBS["queued, with a deadline"], Claim("w1"))
+    assert not effect.leave
+    assert effect.disarm == (Timer.DEADLINE,)
+    assert effect.counts == ((Counter.WAITING, -1), (Counter.RUNNING, 1))
+
+
+def test_an_ending_leaves_the_lane_and_lets_the_head_expire() -> None:
+    effect = after(RUNNING, complete(CLAIM))
+    assert effect.leave
+    assert effect.ended
+    assert effect.enter is None
+
+
+def test_what_is_taken_back_moves_to_the_front_and_its_deadline_is_armed_again() -> None:
+    running = structs.replace(RUNNING, deadline_ms=900, born=2)
+    effect = after(running, lose(CLAIM))
+    assert (effect.leave, effect.enter) == (True, Lane.FRONT)
+    assert effect.arm == (Arm(Timer.DEADLINE, 900, since=2),)
+
+
+def test_a_failed_attempt_waits_its_backoff_from_the_failure_on() -> None:
+    effect = after(RUNNING, fail(CLAIM, jitter=0.5))
+    assert effect.arm == (Arm(Timer.DUE, 500, since=RUNNING.version + 1),)
+
+
+def test_a_cancelled_wait_stops_both_timers() -> None:
+    effect = after(JOBS["scheduled, with a deadline"], Cancel("me"))
+    assert set(effect.disarm) == {Timer.DUE, Timer.DEADLINE}
+
+
+def test_a_request_to_cancel_tells_the_worker_and_changes_nothing_else() -> None:
+    effect = after(RUNNING, Cancel("me"))
+    assert effect.tell == "w1"
+    assert not (effect.leave)
+    assert not (effect.enter)
+    assert not (effect.arm)
+    assert not (effect.disarm)
+    assert not (effect.counts)
+
+
+def test_a_requeue_enters_the_lane_and_counts_the_deadline_anew() -> None:
+    expired = structs.replace(JOBS["expired"], deadline_ms=900)  # type: ignore[type-var]
+    effect = after(expired, Requeue("me"))
+    assert effect.enter is Lane.NORMAL
+    assert effect.arm == (Arm(Timer.DEADLINE, 900, since=10),)
+    assert not effect.ended
+
+
+def test_a_loss_that_parks_the_job_does_not_pass_through_a_lane() -> None:
+    effect = after(RUNNING, lose(CLAIM, LostBecause.LEASE_RAN_OUT, deliveries_max=1))
+    assert (effect.leave, effect.enter, effect.ended) == (True, None, True)
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "expired", "nothing"])
+def test_what_has_ended_is_counted_nowhere(state: str) -> None:
+    assert counter_of(JOBS[state]) is None
