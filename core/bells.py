@@ -81,8 +81,8 @@ class Bells:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self, pubsub: PubSub) -> None:
-        await pubsub.subscribe(*self._channels)
         subscribed = set(self._channels)
+        await pubsub.subscribe(*subscribed)
         receiving = asyncio.create_task(self._receive(pubsub))
         try:
             while True:

@@ -1,16 +1,20 @@
 """Settings from the environment, parsed once, at the edge. All that is wrong is named at once."""
 
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Struct
 
 from core.commands import RecoveryPolicy
 from core.store import Bounds
+
+# A queue's name stands in keys, in metrics and in URLs.
+QUEUE_NAME: Final = "[A-Za-z0-9._-]{1,64}"
 
 
 class SettingsError(Exception):
@@ -93,6 +97,12 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 
 
+_SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "redis_url": ("redis://", "rediss://", "unix://"),
+    "upstream_url": ("http://", "https://", "echo:"),
+}
+
+
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read all settings; an empty variable counts as absent.
 
@@ -116,11 +126,19 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def _parse(name: str, kind: Any, text: str) -> Any:
     if name in _RANGES:
         low, high = _RANGES[name]
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
             raise ValueError(f"takes a whole number from {low} to {high}")
         return int(text)
+    if name in _SCHEMES and not text.startswith(_SCHEMES[name]):
+        raise ValueError(f"takes a URL that begins with {' or '.join(_SCHEMES[name])}")
     if name == "worker_queues":
-        return tuple(queue.strip() for queue in text.split(",") if queue.strip())
+        queues = tuple(queue.strip() for queue in text.split(",") if queue.strip())
+        if not all(re.fullmatch(QUEUE_NAME, queue) for queue in queues):
+            raise ValueError(
+                "takes names of A-Z, a-z, 0-9, '.', '_' and '-', 64 characters at most, "
+                "with commas between them"
+            )
+        return queues
     choices = [one for one in (kind, *get_args(kind)) if isinstance(one, type)]
     for choice in choices:
         if issubclass(choice, StrEnum):

@@ -25,7 +25,8 @@ async def audit(store: EventStore) -> dict[str, Head]:
         assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
         by_job: dict[str, list[LogEntry]] = defaultdict(list)
         for entry in log:
-            by_job[entry.subject].append(entry)
+            if isinstance(entry.event, JobEvent):
+                by_job[entry.subject].append(entry)
         of_shard = {job: _checked(await store.require(job), job, by_job[job]) for job in by_job}
         await _check_lanes(store, keys, of_shard)
         await _check_timers(store, keys, of_shard)

@@ -1,0 +1,193 @@
+"""`respool up`, as a person would use and abuse it: started, killed, started again, stopped."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from tests.processes import Process, respool
+from tests.servers import free_port
+
+READY_SECONDS = 30.0
+
+
+class Up:
+    """A `respool up` and a client of it."""
+
+    def __init__(self, process: Process, port: int, data_dir: Path) -> None:
+        self.process = process
+        self.data_dir = data_dir
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+    def until_ready(self) -> "Up":
+        until = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                if self.http.get("/readyz").is_success:
+                    return self
+            except httpx.HTTPError:
+                assert not self.process.has_ended, self.process.output
+            assert time.monotonic() < until, self.process.output
+            time.sleep(0.02)
+
+    def submit(self, prompt: str, prefer: str = "") -> dict[str, Any]:
+        body = {"model": "echo", "request": {"messages": [{"role": "user", "content": prompt}]}}
+        response = self.http.post("/v1/jobs", json=body, headers={"Prefer": prefer})
+        assert response.status_code in {200, 202}, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+    def events(self, job: dict[str, Any]) -> list[str]:
+        events = self.http.get(f"/v1/jobs/{job['id']}/events").json()["events"]
+        return [event["type"] for event in events]
+
+    def store_pid(self) -> int:
+        return int(json.loads((self.data_dir / "store.json").read_bytes())["pid"])
+
+    def kill_everything(self) -> None:
+        """As a power cut would end it: API, worker and store at once."""
+        store = self.store_pid()
+        self.process.kill()
+        subprocess.run(["kill", "-9", str(store)], check=True)
+
+
+class StartUp(Protocol):
+    def __call__(self, upstream_url: str = ..., **environment: str) -> Up: ...
+
+
+@pytest.fixture
+def start_up(tmp_path: Path) -> Iterator[StartUp]:
+    """Starts `respool up` on the same data directory each time."""
+    with ExitStack() as stack:
+
+        def start(upstream_url: str = "echo:", **environment: str) -> Up:
+            port = free_port()
+            settings = {
+                "UPSTREAM_URL": upstream_url,
+                "API_PORT": str(port),
+                "WORKER_PORT": "0",
+                "RESPOOL_DATA_DIR": str(tmp_path / "data"),
+                "LEASE_SECONDS": "1",
+            }
+            process = stack.enter_context(
+                respool(tmp_path / "up.log", "up", **settings | environment)
+            )
+            up = Up(process, port, tmp_path / "data")
+            stack.callback(up.http.close)
+            return up
+
+        yield start
+        _stop_store(tmp_path / "data")
+
+
+def _stop_store(data_dir: Path) -> None:
+    """A killed `up` leaves its store behind, for the next one to take over."""
+    try:
+        pid = json.loads((data_dir / "store.json").read_bytes())["pid"]
+    except FileNotFoundError:
+        return
+    subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_a_job_is_answered_and_its_log_tells_the_story(start_up: StartUp) -> None:
+    up = start_up().until_ready()
+    job = up.submit("one two three", prefer="wait=20")
+    assert job["status"] == "completed"
+    assert up.events(job) == ["submitted", "claimed", "completed"]
+    result = up.http.get(f"/v1/jobs/{job['id']}/result").json()
+    assert result["choices"][0]["message"]["content"] == "one two three"
+    assert "curl" in up.process.output
+
+
+def test_after_sigkill_of_everything_every_job_is_there_and_finished_once(
+    start_up: StartUp,
+) -> None:
+    up = start_up("echo://?tokens=200&tokens_per_second=20").until_ready()
+    jobs = [up.submit(f"job number {n}") for n in range(30)]
+    while "claimed" not in up.events(jobs[0]):
+        time.sleep(0.02)
+    up.kill_everything()
+    up = start_up().until_ready()
+    for job in jobs:
+        ended = up.http.get(f"/v1/jobs/{job['id']}", params={"wait": 50}).json()
+        assert ended["status"] == "completed"
+        assert up.events(job).count("completed") == 1
+    assert up.events(jobs[0]) == ["submitted", "claimed", "attempt_lost", "claimed", "completed"]
+
+
+def test_a_store_that_survived_its_owner_is_taken_over(start_up: StartUp) -> None:
+    up = start_up().until_ready()
+    job = up.submit("hello", prefer="wait=20")
+    survivor = up.store_pid()
+    up.process.kill()
+    up = start_up().until_ready()
+    assert up.store_pid() != survivor
+    assert up.http.get(f"/v1/jobs/{job['id']}").json()["status"] == "completed"
+
+
+def test_a_store_that_dies_is_started_again_with_what_it_had(start_up: StartUp) -> None:
+    up = start_up().until_ready()
+    job = up.submit("hello", prefer="wait=20")
+    subprocess.run(["kill", "-9", str(up.store_pid())], check=True)
+    until = time.monotonic() + 20
+    while (response := up.http.get(f"/v1/jobs/{job['id']}")).status_code == 503:
+        assert response.json()["error"]["code"] == "store_unavailable"
+        assert time.monotonic() < until
+    assert response.json()["status"] == "completed"
+    assert up.submit("again", prefer="wait=20")["status"] == "completed"
+
+
+def test_ctrl_c_stops_everything_and_a_new_start_has_every_job(start_up: StartUp) -> None:
+    up = start_up().until_ready()
+    job = up.submit("hello", prefer="wait=20")
+    store = up.store_pid()
+    up.process.send(signal.SIGINT)
+    assert up.process.wait() == 0
+    assert subprocess.run(["kill", "-0", str(store)], check=False).returncode != 0
+    assert "Traceback" not in up.process.output
+    up = start_up().until_ready()
+    assert up.http.get(f"/v1/jobs/{job['id']}").json() == job
+
+
+def test_two_on_one_data_directory_would_ruin_it(start_up: StartUp) -> None:
+    start_up().until_ready()
+    second = start_up()
+    assert second.process.wait() == 1
+    assert "another `respool up`" in second.process.output
+
+
+def test_a_taken_port_is_named(start_up: StartUp) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        up = start_up(API_PORT=port)
+        assert up.process.wait() == 1
+    assert f"API_PORT={port}" in up.process.output
+    assert "Traceback" not in up.process.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("LEASE_SECONDS", "soon", "takes a whole number"),
+        ("UPSTREAM_URL", "echo://?pace=3", "pace"),
+        ("UPSTREAM_KIND", "vllm", "takes one of openai, ollama, echo"),
+        ("REDIS_URL", "http://localhost", "REDIS_URL"),
+        ("RESPOOL_DATA_DIR", "/dev/null/data", "RESPOOL_DATA_DIR"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_takes(
+    start_up: StartUp, variable: str, value: str, says: str
+) -> None:
+    up = start_up(**{variable: value} if variable != "UPSTREAM_URL" else {"upstream_url": value})
+    assert up.process.wait() == 1
+    assert variable in up.process.output
+    assert says in up.process.output
+    assert "Traceback" not in up.process.output

@@ -1,0 +1,66 @@
+"""Real `respool` processes, to be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+RESPOOL = Path(sys.executable).parent / "respool"
+_STOP_SECONDS = 20.0
+
+
+class Process:
+    """A running `respool`, in a session of its own."""
+
+    def __init__(self, log_path: Path, *arguments: str, **environment: str) -> None:
+        self._log_path = log_path
+        with log_path.open("ab") as output:
+            self._process = subprocess.Popen(
+                [RESPOOL, *arguments],
+                env=clean_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._log_path.read_text("utf-8")
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status. subprocess.TimeoutExpired if it does not end."""
+        return self._process.wait(_STOP_SECONDS)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment with nothing of Respool's but `settings`."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME")
+    return {name: os.environ[name] for name in kept if name in os.environ} | dict(settings)
+
+
+@contextmanager
+def respool(log_path: Path, *arguments: str, **environment: str) -> Iterator[Process]:
+    """A process that does not outlive the block."""
+    process = Process(log_path, *arguments, **environment)
+    try:
+        yield process
+    finally:
+        if not process.has_ended:
+            process.kill()
