@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from hashlib import blake2b
 from itertools import cycle, islice
+from math import inf
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -73,7 +74,8 @@ def pace_of(address: str) -> Pace:
         raise ValueError(
             f"{error}; takes echo://?latency_ms=300&tokens=20&tokens_per_second=50"
         ) from error
-    if pace.latency_ms < 0 or (pace.tokens or 0) < 0 or (pace.tokens_per_second or 1) <= 0:
+    is_paced = pace.tokens_per_second is None or 0 < pace.tokens_per_second < inf
+    if not (0 <= pace.latency_ms < inf and (pace.tokens or 0) >= 0 and is_paced):
         raise ValueError("latency_ms and tokens start at 0, and tokens_per_second above it")
     return pace
 
@@ -106,7 +108,7 @@ def _prompt(call: Call) -> str:
                 said = asked["prompt"]
             case Kind.EMBEDDINGS:
                 said = asked["input"]
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         message = f"the request has not the shape of a {call.kind} request: {error!r}"
         raise UpstreamError(ErrorKind.BAD_REQUEST, message) from error
     return said if isinstance(said, str) else msgspec.json.encode(said).decode()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from core.events import Kind, Usage
+from core.events import Count, Kind, Usage
 
 _OBJECTS: Final = {Kind.CHAT: "chat.completion", Kind.COMPLETIONS: "text_completion"}
 _NAMES: Final = frozenset(
@@ -25,9 +25,9 @@ class Unfolded(ValueError):
 class UsageFields(Struct):
     """OpenAI's usage object, as far as it is counted; some servers send null for a count."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
 
 
 class _Usage(Struct):
@@ -51,14 +51,20 @@ class Folding:
             self._body["usage"] = chunk["usage"]
         try:
             for choice in chunk.get("choices") or ():
-                index = choice.get("index", 0)
-                known = self._choices.setdefault(index, {"index": index})
-                changes = {name: value for name, value in choice.items() if name != "index"}
-                if self._kind is Kind.CHAT and "delta" in changes:
-                    changes["message"] = changes.pop("delta")
-                merge(known, changes)
-        except (AttributeError, TypeError, KeyError) as error:
+                changes = dict(choice)
+                index = changes.pop("index", 0)
+                if self._kind is Kind.CHAT:
+                    changes["message"] = dict(changes.pop("delta", None) or {})
+                if not isinstance(index, int):
+                    raise TypeError(f"{index!r} is no index")
+                merge(self._choices.setdefault(index, {"index": index}), changes)
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise Unfolded(f"a chunk of the stream has an unknown shape: {error}") from error
+
+    @property
+    def has_begun(self) -> bool:
+        """Say whether there was a choice yet."""
+        return bool(self._choices)
 
     @property
     def is_finished(self) -> bool:
@@ -71,18 +77,27 @@ class Folding:
         """The whole answer."""
         choices = [self._choices[index] for index in sorted(self._choices)]
         if self._kind is Kind.CHAT:
-            for choice in choices:
-                choice["message"] = {
-                    "role": "assistant",
-                    "content": None,
-                    **choice.get("message", {}),
-                }
+            choices = [choice | {"message": _message(choice["message"])} for choice in choices]
         return msgspec.json.encode({**self._body, "choices": choices})
 
     @property
     def usage(self) -> Usage | None:
         """The tokens, if the server said."""
         return usage_in(msgspec.json.encode(self._body))
+
+
+def _message(merged: dict[str, Any]) -> dict[str, Any]:
+    """A message out of its deltas; a tool call's index is only of use to a stream."""
+    message = {"role": "assistant", "content": None} | merged
+    if isinstance(calls := message.get("tool_calls"), list):
+        message["tool_calls"] = [_without_index(call) for call in calls]
+    return message
+
+
+def _without_index(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    return {name: value for name, value in item.items() if name != "index"}
 
 
 def merge(known: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -104,15 +119,18 @@ def merge(known: dict[str, Any], changes: dict[str, Any]) -> None:
 def _merge_list(before: list[Any], items: list[Any]) -> list[Any]:
     merged = list(before)
     for item in items:
-        if not (isinstance(item, dict) and "index" in item):
-            merged.append(item)
-            continue
-        same = next((one for one in merged if one.get("index") == item["index"]), None)
+        index = item.get("index") if isinstance(item, dict) else None
+        same = next((one for one in merged if _has_index(one, index)), None)
         if same is None:
-            merged.append(dict(item))
+            merged.append(item)
         else:
-            merge(same, {name: value for name, value in item.items() if name != "index"})
+            merge(same, _without_index(item))
     return merged
+
+
+def _has_index(item: Any, index: Any) -> bool:
+    """Say whether an item is the one of this index; without an index it is like no other."""
+    return isinstance(index, int) and isinstance(item, dict) and item.get("index") == index
 
 
 def usage_in(body: bytes) -> Usage | None:

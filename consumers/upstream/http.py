@@ -17,6 +17,7 @@ ERROR_BYTES_MAX: Final = 64 * 1024
 _EXPLANATION_CHARS_MAX: Final = 500
 _KEPT_ALIVE_MAX: Final = 64
 _ASK_SECONDS: Final = 5.0
+_RETRY_AFTER_MS_MAX: Final = 24 * 60 * 60 * 1_000
 
 # How servers say that the GPU is full: CUDA's and ROCm's own words, and llama.cpp's.
 _OUT_OF_MEMORY: Final = ("out of memory", "outofmemory", "failed to allocate", "unable to allocate")
@@ -62,35 +63,38 @@ class HttpServer:
     ) -> AsyncGenerator[bytes, None]:
         """The answer's lines as they come, but for empty ones. Raises UpstreamError.
 
-        The first line has its own limit, and so has the silence between two; a comment of a
-        server-sent event stream (`: …`) is silence.
+        The first line has its own limit, counted from the request, and so has the silence between
+        two; a comment of a server-sent event stream (`: …`) is silence.
         """
+        asked_at = asyncio.get_running_loop().time()
+        first_seconds = self.limits.first_token_seconds
         request = self._client.build_request(
             "POST", path, content=body, headers=_headers(traceparent)
         )
         async with self._errors():
-            async with self._within(self.limits.first_token_seconds, "an answer"):
+            async with self._within(first_seconds, "an answer", asked_at):
                 response = await self._client.send(request, stream=True)
             try:
                 if response.status_code != httpx.codes.OK:
                     async with self._within(_ASK_SECONDS, "the rest of an error"):
                         raise _status_error(response, await _some_of(response))
                 async with aclosing(_lines(response)) as lines:
-                    limit_seconds, what = self.limits.first_token_seconds, "a first token"
-                    while True:
-                        async with self._within(limit_seconds, what):
-                            line = await _next_line(lines)
-                        if line is None:
-                            return
+                    async with self._within(first_seconds, "a first token", asked_at):
+                        line = await _next_line(lines)
+                    while line is not None:
                         yield line
-                        limit_seconds, what = self.limits.silence_seconds, "another token"
+                        async with self._within(self.limits.silence_seconds, "another token"):
+                            line = await _next_line(lines)
             finally:
                 await response.aclose()
 
     @asynccontextmanager
-    async def _within(self, seconds: float, what: str) -> AsyncIterator[None]:
+    async def _within(
+        self, seconds: float, what: str, since: float | None = None
+    ) -> AsyncIterator[None]:
+        start = asyncio.get_running_loop().time() if since is None else since
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(start + seconds):
                 yield
         except TimeoutError as error:
             message = f"{self.address} did not send {what} within {seconds:g} s"
@@ -101,11 +105,11 @@ class HttpServer:
         """Turn what can go wrong on the way into an UpstreamError that says where."""
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            message = f"{self.address} cannot be reached: {error or type(error).__name__}"
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+            message = f"{self.address} cannot be reached: {str(error) or type(error).__name__}"
             raise UpstreamError(ErrorKind.CONNECT, message) from error
         except httpx.HTTPError as error:
-            message = f"{self.address} broke off: {error or type(error).__name__}"
+            message = f"{self.address} broke off: {str(error) or type(error).__name__}"
             raise UpstreamError(ErrorKind.LOST_STREAM, message) from error
 
 
@@ -171,7 +175,7 @@ def _kind_of(status: int, said: str) -> ErrorKind:
             return ErrorKind.TIMEOUT
         case 429 | 503:
             return ErrorKind.OVERLOAD
-        case _ if status < 500:
+        case _ if status < 500 or status == 501:  # llama.cpp: embeddings of a model without any.
             return ErrorKind.BAD_REQUEST
         case _:
             return kind_of_failure(said)
@@ -202,10 +206,12 @@ def _retry_after_ms(value: str | None, headers: httpx.Headers) -> int | None:
     """Retry-After in milliseconds: seconds, or a date, which counts from the server's own Date."""
     if value is None:
         return None
-    if value.isascii() and value.isdigit():
-        return min(int(value), 86_400) * 1_000
     try:
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
+        if value.isascii() and value.isdigit():
+            wait_ms = int(value) * 1_000
+        else:
+            wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
+            wait_ms = round(wait.total_seconds() * 1_000)
     except (ValueError, TypeError):
         return None
-    return max(0, round(wait.total_seconds() * 1_000))
+    return max(0, min(wait_ms, _RETRY_AFTER_MS_MAX))

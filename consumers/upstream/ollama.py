@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from consumers.upstream.base import Answer, Call, Chunk, Limits, UpstreamError
-from consumers.upstream.fold import Folding
+from consumers.upstream.fold import Folding, Unfolded
 from consumers.upstream.http import HttpServer, explanation, kind_of_failure
 from core.events import ErrorKind, Kind, Usage
 
@@ -27,6 +27,7 @@ _OPTIONS: Final = {
     "max_tokens": "num_predict",
     "max_completion_tokens": "num_predict",
 }
+_LATEST: Final = ":latest"  # The tag that a model's name may leave out.
 _AS_THEY_ARE: Final = ("tools", "keep_alive", "think", "suffix", "dimensions")
 
 
@@ -43,10 +44,11 @@ class OllamaUpstream:
     async def models(self) -> frozenset[str]:
         listed = await self._server.get("api/tags")
         try:
-            return frozenset(str(model["name"]) for model in listed["models"])
+            names = [str(model["name"]) for model in listed["models"]]
         except (KeyError, TypeError) as error:
             message = f"{self.address}/api/tags did not answer with a list of models"
             raise UpstreamError(ErrorKind.SERVER_ERROR, message) from error
+        return frozenset(names) | {name.removesuffix(_LATEST) for name in names}
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk | Answer, None]:
         path, body = request_of(call)
@@ -54,14 +56,18 @@ class OllamaUpstream:
             answer = await self._server.post(path, msgspec.json.encode(body), call.traceparent)
             yield _embeddings(call, _read(answer))
             return
-        folding = Folding(call.kind)
+        folding, chunks = Folding(call.kind), _Chunks(call.kind)
         async with aclosing(
             self._server.lines(path, msgspec.json.encode(body), call.traceparent)
         ) as lines:
             async for line in lines:
                 fields = _read(line)
-                chunk = chunk_of(call.kind, fields)
-                folding.add(chunk)
+                try:
+                    chunk = chunks.of(fields)
+                    folding.add(chunk)
+                except (AttributeError, KeyError, TypeError, Unfolded) as error:
+                    message = f"Ollama sent a line of an unknown shape: {error!r}"
+                    raise UpstreamError(ErrorKind.SERVER_ERROR, message) from error
                 yield Chunk(msgspec.json.encode(chunk))
                 if fields.get("done"):
                     yield Answer(folding.body(), folding.usage)
@@ -77,6 +83,8 @@ def request_of(call: Call) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {name: asked[name] for name in _AS_THEY_ARE if name in asked}
         body |= {"model": call.model}
         options = {new: asked[old] for old, new in _OPTIONS.items() if asked.get(old) is not None}
+        if isinstance(options.get("stop"), str):
+            options["stop"] = [options["stop"]]
         if options := options | asked.get("options", {}):
             body["options"] = options
         if call.kind is Kind.EMBEDDINGS:
@@ -85,7 +93,8 @@ def request_of(call: Call) -> tuple[str, dict[str, Any]]:
             body["format"] = form
         if call.kind is Kind.COMPLETIONS:
             return "api/generate", body | {"prompt": asked["prompt"], "stream": True}
-        messages = [_message(message) for message in asked["messages"]]
+        names = _tool_names(asked["messages"])
+        messages = [_message(message, names) for message in asked["messages"]]
         return "api/chat", body | {"messages": messages, "stream": True}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         message = f"the request cannot be put in Ollama's terms: {error!r}"
@@ -102,9 +111,17 @@ def _format(asked: Any) -> Any:
             return None
 
 
-def _message(asked: dict[str, Any]) -> dict[str, Any]:
+def _tool_names(messages: list[dict[str, Any]]) -> dict[str, str]:
+    """The name of the tool of each call. Ollama knows a tool's result by it, OpenAI by the call's id."""
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    return {call["id"]: call["function"]["name"] for call in calls if "id" in call}
+
+
+def _message(asked: dict[str, Any], tool_names: dict[str, str]) -> dict[str, Any]:
     """A message with its text in one piece, images as base64, and tool arguments as an object."""
     message = {name: value for name, value in asked.items() if name in {"role", "tool_name"}}
+    if (call_id := asked.get("tool_call_id")) in tool_names:
+        message.setdefault("tool_name", tool_names[call_id])
     content = asked.get("content") or ""
     if isinstance(content, str):
         message["content"] = content
@@ -112,7 +129,7 @@ def _message(asked: dict[str, Any]) -> dict[str, Any]:
         message["content"] = "".join(part["text"] for part in content if part["type"] == "text")
         images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
         if images:
-            message["images"] = [url.partition("base64,")[2] for url in images]
+            message["images"] = [_image(url) for url in images]
     if asked.get("tool_calls"):
         message["tool_calls"] = [
             {
@@ -126,58 +143,75 @@ def _message(asked: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def chunk_of(kind: Kind, fields: dict[str, Any]) -> dict[str, Any]:
-    """A line of Ollama's as a chunk of OpenAI's."""
-    finish = (fields.get("done_reason") or "stop") if fields.get("done") else None
-    chunk: dict[str, Any] = {
-        "id": f"ollama-{_seconds(fields)}",
-        "created": _seconds(fields),
-        "model": fields.get("model"),
-    }
-    if kind is Kind.CHAT:
-        delta = _delta(fields.get("message") or {})
-        if finish == "stop" and delta.get("tool_calls"):
-            finish = "tool_calls"
-        chunk |= {
-            "object": "chat.completion.chunk",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        }
-    else:
-        text = fields.get("response") or ""
-        chunk |= {
-            "object": "text_completion",
-            "choices": [{"index": 0, "text": text, "finish_reason": finish}],
-        }
-    if fields.get("done"):
-        prompt, completion = fields.get("prompt_eval_count", 0), fields.get("eval_count", 0)
-        chunk["usage"] = {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
-    return chunk
+def _image(url: str) -> str:
+    """The base64 of a data URL. Raises ValueError for a URL that would have to be fetched."""
+    head, _, data = url.partition(";base64,")
+    if not (head.startswith("data:") and data):
+        raise ValueError("an image must be a data URL with base64")
+    return data
 
 
-def _delta(message: dict[str, Any]) -> dict[str, Any]:
-    delta: dict[str, Any] = {"role": message.get("role", "assistant")}
-    if message.get("content"):
-        delta["content"] = message["content"]
-    if message.get("thinking"):
-        delta["reasoning_content"] = message["thinking"]
-    if message.get("tool_calls"):
-        delta["tool_calls"] = [
-            {
-                "index": index,
-                "id": f"call_{index}",
-                "type": "function",
-                "function": {
-                    "name": tool["function"]["name"],
-                    "arguments": msgspec.json.encode(tool["function"]["arguments"]).decode(),
-                },
+class _Chunks:
+    """Ollama's lines as OpenAI's chunks, which share an id and number their tool calls throughout."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._created: int | None = None
+        self._tool_calls = 0
+
+    def of(self, fields: dict[str, Any]) -> dict[str, Any]:
+        if self._created is None:
+            self._created = _seconds(fields)
+        is_chat = self._kind is Kind.CHAT
+        choice: dict[str, Any] = {"index": 0}
+        if is_chat:
+            choice["delta"] = self._delta(fields.get("message") or {})
+        else:
+            choice["text"] = fields.get("response") or ""
+        choice["finish_reason"] = self._finish_reason(fields)
+        chunk: dict[str, Any] = {
+            "id": f"ollama-{self._created}",
+            "object": "chat.completion.chunk" if is_chat else "text_completion",
+            "created": self._created,
+            "model": fields.get("model"),
+            "choices": [choice],
+        }
+        if fields.get("done"):
+            prompt, completion = fields.get("prompt_eval_count", 0), fields.get("eval_count", 0)
+            chunk["usage"] = {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
             }
-            for index, tool in enumerate(message["tool_calls"])
-        ]
-    return delta
+        return chunk
+
+    def _finish_reason(self, fields: dict[str, Any]) -> str | None:
+        if not fields.get("done"):
+            return None
+        reason = str(fields.get("done_reason") or "stop")
+        return "tool_calls" if reason == "stop" and self._tool_calls else reason
+
+    def _delta(self, message: dict[str, Any]) -> dict[str, Any]:
+        delta: dict[str, Any] = {"role": message.get("role", "assistant")}
+        if message.get("content"):
+            delta["content"] = message["content"]
+        if message.get("thinking"):
+            delta["reasoning_content"] = message["thinking"]
+        if message.get("tool_calls"):
+            delta["tool_calls"] = [self._tool_call(tool) for tool in message["tool_calls"]]
+        return delta
+
+    def _tool_call(self, tool: dict[str, Any]) -> dict[str, Any]:
+        index = self._tool_calls
+        self._tool_calls += 1
+        called = tool["function"]
+        arguments = msgspec.json.encode(called["arguments"]).decode()
+        return {
+            "index": index,
+            "id": tool.get("id") or f"call_{index}",
+            "type": "function",
+            "function": {"name": called["name"], "arguments": arguments},
+        }
 
 
 def _seconds(fields: dict[str, Any]) -> int:

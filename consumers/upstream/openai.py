@@ -22,6 +22,7 @@ _PATHS: Final = {
     Kind.EMBEDDINGS: "v1/embeddings",
 }
 _DONE: Final = b"[DONE]"
+_OTHER_FIELDS: Final = (b"event:", b"id:", b"retry:")  # Of an event, beside its data.
 
 
 class OpenAIUpstream:
@@ -49,7 +50,7 @@ class OpenAIUpstream:
             yield Answer(_checked_embeddings(answer), usage_in(answer))
             return
         folding = Folding(call.kind)
-        is_done = False
+        is_done, stray = False, b""
         async with aclosing(self._server.lines(path, body, call.traceparent)) as lines:
             async for line in lines:
                 data = line.removeprefix(b"data:").strip()
@@ -61,6 +62,11 @@ class OpenAIUpstream:
                     _fold(folding, chunk)
                     if chunk.get("choices"):
                         yield Chunk(data)
+                elif not line.startswith(_OTHER_FIELDS):
+                    stray = stray or line
+        if stray and not is_done and not folding.has_begun:
+            message = f"{self.address} answered with no stream of events: {explanation(stray)}"
+            raise UpstreamError(ErrorKind.SERVER_ERROR, message)
         if not (is_done and folding.is_finished):
             missing = "its finish reason" if is_done else "[DONE]"
             message = f"the stream of {self.address} ended without {missing}"
