@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request, get
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
@@ -18,6 +19,12 @@ from core.settings import Settings
 from core.store import EventStore
 
 PATIENCE_SECONDS = 2.0  # How long a request waits for a Redis that does not answer.
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The description of this API, where tools look for it; `/docs` shows it to people."""
+    return request.app.openapi_schema.to_schema()
 
 
 def create_app(
@@ -44,7 +51,7 @@ def create_app(
             await asyncio.gather(listening, return_exceptions=True)
 
     return Litestar(
-        [JobsController, healthz, readyz],
+        [JobsController, healthz, readyz, openapi_json],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[listen],

@@ -35,9 +35,10 @@ def decode_body(body: bytes, kind: type[Body]) -> Body:
 
 
 def invalid(explanation: str, kind: type[Struct]) -> ApiError:
-    """A 422 from msgspec's explanation, which ends with `- at $.path`; the field is named first."""
-    what, _, path = explanation.partition(" - at `$.")
-    param = path.rstrip("`") or None
+    """A 422 from msgspec's explanation, which ends with where it is; the field is named first."""
+    what, _, where = explanation.partition(" - at `")
+    path = re.search(r"\$\.([^`]+)`$", where)  # Also in: at `key` in `$.metadata`.
+    param = path[1] if path else None
     if unknown := re.search(r"unknown field `([^`]+)`", what):
         param = unknown[1]
         what = f"unknown field; takes {', '.join(kind.__struct_fields__)}"

@@ -1,6 +1,7 @@
 """Every error that a client can see, as OpenAI's object: {"error": {message, type, param, code}}."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from litestar import Request, Response
@@ -61,14 +62,15 @@ class ApiError(Exception):
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-ID"}
 
 
-def respond(error: ApiError) -> Response[ErrorView]:
+def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> Response[ErrorView]:
     """An error as a response."""
     kind = _TYPES.get(
         error.status, "server_error" if error.status >= 500 else "invalid_request_error"
     )
-    headers = {}
+    headers = dict(headers or {})
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     body = ErrorBody(
@@ -91,6 +93,8 @@ def _invalid(_: Request[Any, Any, Any], error: ValidationException) -> Response[
         return respond(ApiError(422, "invalid_value", error.detail))
     first = details[0]
     message, key = first.get("message", error.detail), first.get("key")
+    if first.get("source") == "header":
+        key = _HEADERS.get(key, key)
     named = f"{key}: {message}" if key else message
     return respond(ApiError(422, "invalid_value", named, param=key))
 
@@ -103,7 +107,7 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Err
     message = error.detail
     if status == 404:
         message = f"there is no {request.method} {request.url.path}; /docs lists what there is"
-    return respond(ApiError(status, _CODES.get(status, "invalid_request"), message))
+    return respond(ApiError(status, _CODES.get(status, "invalid_request"), message), error.headers)
 
 
 def _unknown_job(_: Request[Any, Any, Any], error: UnknownJob) -> Response[ErrorView]:

@@ -15,13 +15,15 @@ from core.events import (
     Usage,
 )
 from core.log import LogEntry
+from core.settings import QUEUE_NAME
 from core.states import Completed as CompletedState
 from core.states import Running, has_ended, status_of
 from core.store import View
 
-# A queue's name stands in keys and in metrics; a model's is whatever its server calls it.
-QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-ModelName = Annotated[str, Meta(pattern=r"^[^\s\x00-\x1f]{1,256}$")]
+# A model's name is whatever its server calls it.
+# `$` alone would let a newline follow.
+QueueName = Annotated[str, Meta(pattern=rf"^{QUEUE_NAME}$(?!\n)")]
+ModelName = Annotated[str, Meta(pattern=r"^[^\s\x00-\x1f]{1,256}$(?!\n)")]
 Seconds = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 
 DEFAULT_QUEUE = "default"

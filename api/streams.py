@@ -17,12 +17,13 @@ from api.schemas import event_view
 from core.bells import Bell
 from core.errors import StoreUnavailable
 from core.output import Chunk, read_output
-from core.states import Running, has_ended, status_of
+from core.states import Job, Running, has_ended, status_of
 from core.store import EventStore
 
 COMMENT_EVERY_SECONDS: Final = 15.0
 _STORE_AWAY_SECONDS: Final = 1.0
 _CHUNKS_PER_READ: Final = 500
+_VOID: Final = 2**63  # A sequence beyond any: the claim was lost, and its reader told so.
 
 
 def message(data: Any, event: str, event_id: str | int | None = None) -> bytes:
@@ -38,6 +39,8 @@ async def job_events(
     sent = after_version
     while True:
         try:
+            # The head before the events: what it says has ended is then read to the end.
+            head = await store.load(job_id)
             entries = await store.history(job_id)
         except StoreUnavailable:
             await asyncio.sleep(_STORE_AWAY_SECONDS)
@@ -48,7 +51,6 @@ async def job_events(
                 sent = entry.version
                 fields = event_view(entry)
                 yield message(fields, fields["type"], sent)
-        head = await store.load(job_id)
         if head is None or (has_ended(head.job) and head.job.version <= sent):
             return
         if not await bell.wait(COMMENT_EVERY_SECONDS):
@@ -84,17 +86,30 @@ async def job_output(
             continue
         if head is None:
             return
+        if _is_void(cursor, head.job):
+            yield _lost(cursor)
+            # What the next claim writes comes after it.
+            cursor = f"{cursor.partition('-')[0]}-{_VOID}"
         if has_ended(head.job):
             ending = {"job_id": job_id, "status": status_of(head.job)}
             yield message(ending, status_of(head.job))
             return
-        if not isinstance(head.job, Running) and cursor != "0-0":
-            yield _lost(cursor)
-            cursor = f"{head.job.claims}-{2**63}"  # What the next claim writes comes after it.
         if not await bell.wait(COMMENT_EVERY_SECONDS):
             yield _comment()
         if bell.is_closing:
             return
+
+
+def _is_void(cursor: str, job: Job) -> bool:
+    """Say whether the chunks up to `cursor` are of an attempt that was lost, which is yet to be told.
+
+    The job may be older than the chunks; then the next look at it says more.
+    """
+    claim, sequence = map(int, cursor.split("-"))
+    if not claim or sequence >= _VOID:
+        return False
+    is_over = not isinstance(job, Running) and not has_ended(job)
+    return claim < job.claims or (claim == job.claims and is_over)
 
 
 def _notices(cursor: str, chunk: Chunk) -> list[bytes]:
@@ -102,7 +117,7 @@ def _notices(cursor: str, chunk: Chunk) -> list[bytes]:
     claim, sequence = map(int, cursor.split("-"))
     if claim == chunk.claim:
         return [] if chunk.sequence == sequence + 1 else [_resync(chunk)]
-    notices = [_lost(cursor)] if claim and sequence < 2**63 else []
+    notices = [_lost(cursor)] if claim and sequence < _VOID else []
     return notices if chunk.sequence == 1 else [*notices, _resync(chunk)]
 
 
@@ -115,4 +130,4 @@ def _resync(chunk: Chunk) -> bytes:
 
 
 def _comment() -> bytes:
-    return ServerSentEventMessage(data=None, comment="still here").encode()
+    return b": still here\r\n"  # No empty line after it, which some clients take for an event.

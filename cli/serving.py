@@ -28,7 +28,10 @@ class _Server(uvicorn.Server):
 def bind(host: str, port: int, variable: str) -> socket.socket:
     """A listening socket. Raises PortTaken."""
     try:
-        return socket.create_server((host, port), backlog=_BACKLOG)
+        listening = socket.create_server((host, port), backlog=_BACKLOG)
+        # Without it a small answer waits for the client's acknowledgement of the headers.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise PortTaken(f"{variable}={port}: cannot listen on {host}: {error.strerror}") from error
 

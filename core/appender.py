@@ -52,7 +52,8 @@ class Record(Struct, kw_only=True):
     counts: list[tuple[str, int]] = []
     limit: tuple[str, int] | None = None
     idempotency: tuple[str, str, int] | None = None  # Key, value, milliseconds to keep it.
-    expires_ms: int | None = None
+    expires_ms: int | None = None  # From now on; None: for ever.
+    persist: bool = False  # The head had an expiry, and has it no more.
     register: bool = False
     ring: str | None = None  # A subject whose bell to ring besides the record's own.
 
@@ -168,6 +169,8 @@ def _ask(
         ask["idempotency"] = {"key": key_index(key), "value": value, "expires_ms": expires_ms}
     if record.expires_ms is not None:
         ask["expires_ms"] = record.expires_ms
+    if record.persist:
+        ask["persist"] = True
     if record.register:
         ask["register"] = True
     if record.ring is not None:

@@ -6,23 +6,12 @@ same atomic step as the events; its Lua knows no more of the business than this 
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import assert_never
+from typing import Final
 
 from msgspec import Struct
 
 from core.events import AttemptFailed, JobEvent, Submitted
-from core.states import (
-    Cancelled,
-    Completed,
-    Expired,
-    Failed,
-    Job,
-    Lane,
-    Queued,
-    Running,
-    Scheduled,
-    has_ended,
-)
+from core.states import Job, Lane, Queued, Running, Scheduled, has_ended
 
 
 class Timer(StrEnum):
@@ -60,16 +49,21 @@ class Effects(Struct, frozen=True, kw_only=True):
     tell: str | None  # A worker that ought to look at once.
 
 
-_IN_A_LANE = (Queued, Running)
-_MAY_EXPIRE = (Scheduled, Queued)
+IN_A_LANE: Final = (Queued, Running)
+_MAY_EXPIRE: Final = (Scheduled, Queued)
+_COUNTERS: Final[dict[type, Counter]] = {
+    Scheduled: Counter.SCHEDULED,
+    Queued: Counter.WAITING,
+    Running: Counter.RUNNING,
+}
 
 
 def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effects:
     """The derived changes that go with `events`, which led from `before` to `after`."""
     enters = after.lane if isinstance(after, Queued) and not isinstance(before, Queued) else None
-    stays = isinstance(after, _IN_A_LANE) and enters is None
+    stays = isinstance(after, IN_A_LANE) and enters is None
     return Effects(
-        leave=isinstance(before, _IN_A_LANE) and not stays,
+        leave=isinstance(before, IN_A_LANE) and not stays,
         enter=enters,
         arm=_timers_to_arm(before, events, after),
         disarm=_timers_to_disarm(before, after),
@@ -110,14 +104,4 @@ def _count_changes(before: Job | None, after: Job) -> tuple[tuple[Counter, int],
 
 def counter_of(job: Job | None) -> Counter | None:
     """Where a job is counted; an ended one nowhere."""
-    match job:
-        case Scheduled():
-            return Counter.SCHEDULED
-        case Queued():
-            return Counter.WAITING
-        case Running():
-            return Counter.RUNNING
-        case None | Completed() | Failed() | Cancelled() | Expired():
-            return None
-        case _:
-            assert_never(job)
+    return _COUNTERS.get(type(job))

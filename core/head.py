@@ -6,7 +6,7 @@ and a field for each version, with the id of its log entry.
 """
 
 from collections.abc import Iterable
-from itertools import chain
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -41,25 +41,50 @@ def milliseconds_of(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
 
 
-def fields_of(state: Struct) -> dict[str, Value]:
-    """A state as hash fields. What is neither text nor number is stored as JSON."""
-    fields: dict[str, Any] = msgspec.to_builtins(state)
-    for name in _STRUCTURED & fields.keys():
-        fields[name] = msgspec.json.encode(fields[name]).decode()
-    return fields
-
-
 def changes(before: Struct | None, after: Struct) -> tuple[list[Value], list[str]]:
-    """What to set (field, value, field, value, …) and what to clear, from one state to the next."""
-    new = fields_of(after)
-    if before is None:
-        return list(chain.from_iterable(new.items())), []
-    old = fields_of(before)
+    """What to set (field, value, field, value, …) and what to clear, from one state to the next.
+
+    A field that has its default is not stored.
+    """
     to_set: list[Value] = []
-    for name, value in new.items():
-        if old.get(name) != value:
-            to_set += (name, value)
-    return to_set, [name for name in old if name not in new]
+    to_clear: list[str] = []
+    config = after.__struct_config__
+    if config.tag_field is not None and type(before) is not type(after):
+        to_set += (config.tag_field, str(config.tag))
+    for name, default in _defaults(type(after)):
+        new = getattr(after, name)
+        if new == getattr(before, name, default):
+            continue
+        if new == default:
+            to_clear.append(name)
+        else:
+            to_set += (name, _stored(new))
+    if before is not None:
+        for name, default in _dropped(type(before), type(after)):
+            if getattr(before, name) != default:
+                to_clear.append(name)
+    return to_set, to_clear
+
+
+@cache
+def _defaults(kind: type[Struct]) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in msgspec.structs.fields(kind))
+
+
+@cache
+def _dropped(before: type[Struct], after: type[Struct]) -> tuple[tuple[str, Any], ...]:
+    """The fields that the next state does not have."""
+    kept = after.__struct_fields__
+    return tuple((name, default) for name, default in _defaults(before) if name not in kept)
+
+
+def _stored(value: Any) -> Value:
+    """Text and numbers as they are; what is neither as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    return msgspec.json.encode(value).decode()
 
 
 def head_of(flat: Iterable[bytes]) -> Head | None:
@@ -84,30 +109,20 @@ def read_fields(flat: Iterable[bytes], kind: Any) -> tuple[Any, tuple[str, ...],
 
     Raises FromTheFuture if a newer release wrote it.
     """
-    stored, log_ids = _split(flat)
-    fields: dict[str, Any] = dict(stored)
+    texts = [item.decode() for item in flat]
+    stored = dict(zip(texts[::2], texts[1::2], strict=True))
+    fields: dict[str, Any] = stored
     schema = int(stored.get("schema", SCHEMA))
     if schema != SCHEMA:
-        fields = upcast("head", fields, schema)
+        fields = upcast("head", dict(stored), schema)
     for name in _STRUCTURED & fields.keys():
         fields[name] = msgspec.json.decode(fields[name])
     try:
         state = msgspec.convert(fields, kind, strict=False)
-        return state, tuple(log_ids[at] for at in range(1, state.version + 1)), stored
+        log_ids = tuple([stored[str(version)] for version in range(1, state.version + 1)])
     except (msgspec.ValidationError, KeyError) as error:
         raise FromTheFuture(f"a stored head cannot be read: {error}") from error
-
-
-def _split(flat: Iterable[bytes]) -> tuple[dict[str, str], dict[int, str]]:
-    fields: dict[str, str] = {}
-    log_ids: dict[int, str] = {}
-    pairs = iter(flat)
-    for name, value in zip(pairs, pairs, strict=True):
-        if name.isdigit():
-            log_ids[int(name)] = value.decode()
-        else:
-            fields[name.decode()] = value.decode()
-    return fields, log_ids
+    return state, log_ids, stored
 
 
 def _integer(text: str | None) -> int | None:

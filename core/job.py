@@ -5,11 +5,10 @@ argued with. The worker that holds a claim proves it with the claim number: the 
 worker whose job was taken over from writing anything.
 """
 
-from collections.abc import Iterable
-from functools import reduce
-from typing import Any, assert_never, get_args
-
-import msgspec
+from collections.abc import Callable, Iterable
+from functools import cache, reduce
+from operator import attrgetter
+from typing import Any, assert_never
 
 from core import events, states
 from core.commands import (
@@ -147,7 +146,9 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
         case events.Failed(attempts=attempts):
             return _become(job, states.Failed, attempts=attempts)
         case events.CancelRequested(by=by, reason=reason):
-            return _become(job, type(_known(job)), cancel_by=by, cancel_reason=reason)
+            if not isinstance(job, Running):
+                return _become(job, type(_known(job)))
+            return _become(job, Running, cancel_by=by, cancel_reason=reason)
         case events.Cancelled():
             return _become(job, states.Cancelled)
         case events.Expired():
@@ -183,17 +184,20 @@ def fold(history: Iterable[JobEvent], job: Job | None = None) -> Job | None:
     return reduce(evolve, history, job)
 
 
-# Computed once, as `evolve` is hot.
-_FIELDS = {cls: frozenset(cls.__struct_fields__) for cls in get_args(Job)}
+@cache
+def _shared_by(before: type[Job], after: type[Job]) -> tuple[tuple[str, ...], Callable[[Job], Any]]:
+    """What a state hands on to the next one: the names, and how to read them all."""
+    names = tuple(name for name in after.__struct_fields__ if name in before.__struct_fields__)
+    return names, attrgetter(*names)
 
 
 def _become(job: Job | None, cls: type[Job], **changes: Any) -> Job:
     """The next version as a `cls`: what both states have is kept, but for `changes`."""
     known = _known(job)
-    values = msgspec.structs.asdict(known) | changes
-    values["version"] = known.version + 1
-    fields = _FIELDS[cls]
-    return cls(**{name: value for name, value in values.items() if name in fields})
+    names, read = _shared_by(type(known), cls)
+    values = dict(zip(names, read(known), strict=True))
+    values.update(changes, version=known.version + 1)
+    return cls(**values)
 
 
 def _known(job: Job | None) -> Job:

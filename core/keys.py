@@ -1,5 +1,6 @@
 """The names of all keys. Each key of a shard carries its hash tag, so that an append is one slot."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from msgspec import Struct
@@ -88,8 +89,8 @@ class ShardKeys(Struct, frozen=True):
     def output(self, job_id: str) -> str:
         return f"{self.prefix}out:{job_id}"
 
-    def ready(self, lane: LaneName | str) -> str:
-        return f"{self.prefix}ready:{lane}"
+    def ready(self, lane: LaneName) -> str:
+        return _ready(self.shard, lane.lane, lane.queue, lane.model)
 
     def idempotency(self, tenant: str, key: str) -> str:
         return f"{self.prefix}idem:{tenant}:{key}"
@@ -97,6 +98,11 @@ class ShardKeys(Struct, frozen=True):
     def alive(self, worker: str) -> str:
         """A worker's heartbeat, which expires."""
         return f"{self.prefix}alive:{worker}"
+
+
+@lru_cache(maxsize=4_096)
+def _ready(shard: int, lane: Lane, queue: str, model: str) -> str:
+    return f"{ShardKeys(shard).prefix}ready:{LaneName(lane, queue, model)}"
 
 
 def timer_member(job_id: str, timer: Timer) -> str:

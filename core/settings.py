@@ -97,6 +97,8 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 
 
+_DIGITS_MAX: Final = 20  # More are no number of ours, and slow to read.
+
 _SCHEMES: Mapping[str, tuple[str, ...]] = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     "upstream_url": ("http://", "https://", "echo:"),
@@ -117,7 +119,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             values[field.name] = _parse(field.name, field.type, text)
         except ValueError as error:
-            wrong.append(f"{field.name.upper()}={text!r}: {error}")
+            shown = re.sub(r":[^:/@]*@", ":***@", text)  # A URL may hold a password.
+            wrong.append(f"{field.name.upper()}={shown!r}: {error}")
     if wrong:
         raise SettingsError("\n".join(wrong))
     return Settings(**values)
@@ -126,7 +129,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def _parse(name: str, kind: Any, text: str) -> Any:
     if name in _RANGES:
         low, high = _RANGES[name]
-        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+        is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+        if not is_number or not low <= int(text) <= high:
             raise ValueError(f"takes a whole number from {low} to {high}")
         return int(text)
     if name in _SCHEMES and not text.startswith(_SCHEMES[name]):

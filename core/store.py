@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from core import functions
 from core.appender import Appender, Record, new_record
 from core.commands import Command
-from core.effects import Counter, effects
+from core.effects import IN_A_LANE, Counter, effects
 from core.errors import (
     Conflict,
     DuplicateKey,
@@ -34,7 +34,7 @@ from core.job import decide, evolve, fold
 from core.keys import LaneName, ShardKeys, count_field
 from core.log import LogEntry, entry_of, submitted_in
 from core.redis import redis_errors
-from core.states import Job, Queued, Running, Scheduled
+from core.states import Job, Queued, Running, Scheduled, has_ended
 from core.upcast import SCHEMA
 
 _CONFLICTS_MAX: Final = 100
@@ -145,7 +145,7 @@ class EventStore:
         if not events or after is None:
             return Recorded(before, ())
         record = self._record(job_id, before, events, after)
-        if claim is not None and isinstance(before, Queued | Running):
+        if claim is not None and isinstance(before, IN_A_LANE):
             record.owner, record.entry = claim.consumer, claim.entry
             record.lane = self._lane_key(job_id, before)
         reply = await self._appenders[self.keys_of(job_id).shard].send(record)
@@ -235,8 +235,12 @@ class EventStore:
         record.counts += [(count_field(counter, after.queue), by) for counter, by in effect.counts]
         if effect.ended:
             record.expires_ms = self.bounds.retention_ms
-        if effect.leave and isinstance(before, Queued | Running):
+        elif before is not None and has_ended(before):
+            record.persist = True
+        if effect.leave and isinstance(before, IN_A_LANE):
             record.leave = self._lane_key(job_id, before)
+            if effect.enter is None:
+                record.clear.append("entry")
         if effect.enter is not None:
             name = LaneName(effect.enter, after.queue, after.model)
             record.enter = (keys.ready(name), str(name), name.serves)

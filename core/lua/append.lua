@@ -25,6 +25,29 @@ local function memory_percent(now)
     return memory.percent
 end
 
+-- What all records of a batch change: read once, kept here, and written once when they are through.
+-- Nothing else can run in between, and a record that was refused has changed none of it.
+local function read_totals(keys)
+    local sequence = tonumber(redis.call('GET', keys[2]) or 0)
+    return { stored = sequence, sequence = sequence, counts = {}, changed = {} }
+end
+
+local function count_of(keys, totals, field)
+    if not totals.counts[field] then
+        totals.counts[field] = tonumber(redis.call('HGET', keys[3], field) or 0)
+    end
+    return totals.counts[field] + (totals.changed[field] or 0)
+end
+
+local function write_totals(keys, totals)
+    if totals.sequence > totals.stored then
+        redis.call('SET', keys[2], string.format('%.0f', totals.sequence))
+    end
+    for field, change in pairs(totals.changed) do
+        redis.call('HINCRBY', keys[3], field, change)
+    end
+end
+
 -- The answer to an append whose version is taken: its own, if it was written before and only the reply
 -- got lost; else the conflict.
 local function answer_again(keys, record)
@@ -44,7 +67,7 @@ end
 --
 -- There is no check of the claim number: whoever decided did so on the very version that is written
 -- after, and that version has one claim number. What is not versioned, output, checks it (lease.lua).
-local function refusal(keys, record, at, watermark)
+local function refusal(keys, record, at, totals, watermark)
     if at[3] and tonumber(at[3]) > record.schema then
         return { 'refused', 'newer_schema', at[3] }
     end
@@ -61,7 +84,7 @@ local function refusal(keys, record, at, watermark)
         end
     end
     if record.limit then
-        local counted = tonumber(redis.call('HGET', keys[3], record.limit.field) or 0)
+        local counted = count_of(keys, totals, record.limit.field)
         if counted >= record.limit.max then
             return { 'refused', 'full', tostring(counted) }
         end
@@ -71,12 +94,13 @@ local function refusal(keys, record, at, watermark)
     end
 end
 
-local function write_events(keys, record, args)
+local function write_events(keys, record, args, totals)
     local ids = {}
-    local sequence = redis.call('INCRBY', keys[2], #record.events) - #record.events
     for i, event in ipairs(record.events) do
         ids[i] = redis.call('XADD', keys[1], '*', 'j', record.subject, 'v', record.expected + i,
-            't', event[1], 'd', args[event[2]], 'o', record.op, 'q', sequence + i, 's', record.schema)
+            't', event[1], 'd', args[event[2]], 'o', record.op, 'q', totals.sequence + 1,
+            's', record.schema)
+        totals.sequence = totals.sequence + 1
     end
     return ids
 end
@@ -112,7 +136,7 @@ local function write_head(keys, record, ids, entry)
     end
     if record.expires_ms then
         redis.call('PEXPIRE', head, record.expires_ms)
-    elseif record.expected > 0 then
+    elseif record.persist then
         redis.call('PERSIST', head)
     end
 end
@@ -131,29 +155,26 @@ local function change_timers(keys, record)
     end
 end
 
-local function append_one(keys, record, args, watermark)
+local function append_one(keys, record, args, totals, watermark)
     local head = keys[record.head]
     local at = redis.call('HMGET', head, 'version', 'entry', 'schema')
     if tonumber(at[1] or 0) ~= record.expected then
         return answer_again(keys, record)
     end
-    local refused = refusal(keys, record, at, watermark)
+    local refused = refusal(keys, record, at, totals, watermark)
     if refused then
         return refused
     end
 
-    local ids = write_events(keys, record, args)
+    local ids = write_events(keys, record, args, totals)
     if record.leave then
         redis.call('XACK', keys[record.leave], GROUP, at[2])
         redis.call('XDEL', keys[record.leave], at[2])
-        if not record.enter then
-            redis.call('HDEL', head, 'entry')
-        end
     end
     write_head(keys, record, ids, record.enter and enter_lane(keys, record))
     change_timers(keys, record)
     for _, count in ipairs(record.counts or {}) do
-        redis.call('HINCRBY', keys[3], count[1], count[2])
+        totals.changed[count[1]] = (totals.changed[count[1]] or 0) + count[2]
     end
     if record.idempotency then
         local idem = record.idempotency
@@ -173,14 +194,15 @@ local function append_one(keys, record, args, watermark)
 end
 
 local function append_all(keys, batch, args)
-    local replies = {}
+    local replies, totals = {}, read_totals(keys)
     for i, record in ipairs(batch.records) do
-        local ok, reply = pcall(append_one, keys, record, args, batch.watermark)
+        local ok, reply = pcall(append_one, keys, record, args, totals, batch.watermark)
         if not ok then
             reply = { 'refused', 'error', type(reply) == 'table' and reply.err or tostring(reply) }
         end
         replies[i] = reply
     end
+    write_totals(keys, totals)
     return replies
 end
 

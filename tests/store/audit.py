@@ -69,7 +69,7 @@ async def _check_lanes(store: EventStore, keys: ShardKeys, heads: dict[str, Head
     waiting: dict[str, tuple[str, str]] = {}
     pending: dict[str, str] = {}
     for name in await client.smembers(keys.lanes):
-        lane = keys.ready(name.decode())
+        lane = keys.ready(LaneName.parse(name.decode()))
         for entry_id, fields in await client.xrange(lane):
             waiting[fields[b"j"].decode()] = (name.decode(), entry_id.decode())
         for row in await client.xpending_range(lane, GROUP, "-", "+", 10_000):

@@ -1,0 +1,98 @@
+"""A served API on a real store, with a worker that runs what it is told, or with one that does not."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack
+from socket import IPPROTO_TCP, TCP_NODELAY
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import create_app
+from cli.serving import bind, serving
+from consumers.upstream.echo import EchoUpstream
+from core.bells import Bells
+from core.settings import Settings
+from core.store import EventStore
+from tests.api.workers import Script, a_worker, working
+from tests.servers import RedisServer
+
+CHAT = {"messages": [{"role": "user", "content": "one two three"}]}
+
+
+class Api:
+    """An API that is served, and a client of it."""
+
+    def __init__(self, store: EventStore, bells: Bells, http: httpx.AsyncClient) -> None:
+        self.store = store
+        self.bells = bells
+        self.http = http
+
+    async def post(self, headers: dict[str, str] | None = None, /, **fields: Any) -> httpx.Response:
+        """Submit a chat job for the echo model, but for `fields`."""
+        body = {"model": "echo", "request": CHAT} | fields
+        return await self.http.post("/v1/jobs", json=body, headers=headers)
+
+    async def submit(self, **fields: Any) -> str:
+        """Submit a job that is accepted; its id."""
+        answer = await self.post(**fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    async def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
+        """A job as it is, or once it has ended."""
+        answer = await self.http.get(f"/v1/jobs/{job_id}", params={"wait": wait})
+        assert answer.status_code == 200, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+
+OpenApi = Callable[..., Coroutine[Any, Any, Api]]
+
+
+@pytest.fixture
+async def open_api() -> AsyncIterator[OpenApi]:
+    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(
+            store: EventStore, is_ready: Callable[[], bool] = lambda: True, **settings: Any
+        ) -> Api:
+            bells = Bells(store.client)
+            app = create_app(store, bells, Settings(**settings), is_ready)
+            listening = bind("127.0.0.1", 0, "API_PORT")
+            listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # As uvloop does by itself.
+            url = await stack.enter_async_context(serving(app, listening))
+            stack.callback(bells.close)
+            timeout = httpx.Timeout(20)
+            http = httpx.AsyncClient(base_url=url, timeout=timeout)
+            return Api(store, bells, await stack.enter_async_context(http))
+
+        yield open_one
+
+
+@pytest.fixture
+async def api(store: EventStore, open_api: OpenApi) -> Api:
+    """An API without any worker."""
+    return await open_api(store)
+
+
+@pytest.fixture
+async def idle_worker(store: EventStore) -> None:
+    """A worker that is alive and claims nothing, so that jobs are taken and stay as they are."""
+    await a_worker(store)
+
+
+@pytest.fixture
+async def echo_worker(store: EventStore, server: RedisServer) -> AsyncIterator[None]:
+    """A worker whose model says what it was told."""
+    async with working(store, server.url, EchoUpstream("echo://")):
+        yield
+
+
+@pytest.fixture
+async def script(store: EventStore, server: RedisServer) -> AsyncIterator[Script]:
+    """A worker whose model says what the test tells it to."""
+    script = Script()
+    async with working(store, server.url, script):
+        yield script

@@ -1,0 +1,22 @@
+"""What every error of the API has in common."""
+
+from typing import Any
+
+import httpx
+
+
+def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The error that an answer is, which has OpenAI's shape and shows nothing of our inside."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/json")
+    assert "Traceback" not in answer.text
+    assert ".py" not in answer.text
+    body = answer.json()
+    assert set(body) == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert set(error) - {"job_id"} == {"message", "type", "param", "code"}
+    assert error["code"] == code
+    assert error["message"]
+    kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+    assert error["type"] == kinds.get(status, "invalid_request_error")
+    return error

@@ -1,0 +1,235 @@
+"""Settings come from the environment; all that is wrong is named at once, with what it takes."""
+
+from pathlib import Path
+
+import pytest
+
+from core.commands import RecoveryPolicy
+from core.settings import (
+    LogFormat,
+    LogLevel,
+    Settings,
+    SettingsError,
+    UpstreamKind,
+    read_settings,
+)
+
+RANGES = {
+    "API_PORT": (0, 65_535),
+    "WORKER_PORT": (0, 65_535),
+    "WORKER_CONCURRENCY": (1, 10_000),
+    "LEASE_SECONDS": (1, 3_600),
+    "SHUTDOWN_GRACE_SECONDS": (0, 86_400),
+    "QUEUE_LIMIT": (1, 10_000_000),
+    "MAX_ATTEMPTS": (1, 100),
+    "MAX_DELIVERIES": (1, 100),
+    "JOB_TIMEOUT_SECONDS": (1, 86_400),
+    "SYNC_TIMEOUT_SECONDS": (1, 86_400),
+    "RETENTION_HOURS": (1, 8_760),
+    "MAX_BODY_BYTES": (1_024, 67_108_864),
+}
+ENUMS = {
+    "UPSTREAM_KIND": (UpstreamKind, "openai, ollama, echo"),
+    "RECOVERY_POLICY": (RecoveryPolicy, "requeue, fail"),
+    "LOG_FORMAT": (LogFormat, "json, console"),
+    "LOG_LEVEL": (LogLevel, "debug, info, warning, error"),
+}
+
+
+def value_of(name: str, text: str) -> object:
+    return getattr(read_settings({name: text}), name.lower())
+
+
+def complaint(**environment: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environment)
+    return str(caught.value)
+
+
+def test_without_any_variable_every_setting_has_its_default() -> None:
+    assert read_settings({}) == Settings()
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = Settings()
+    assert settings.redis_url is None
+    assert settings.respool_data_dir == Path(".respool")
+    assert (settings.api_host, settings.api_port) == ("127.0.0.1", 8080)
+    assert (settings.worker_host, settings.worker_port) == ("127.0.0.1", 5345)
+    assert settings.worker_queues == ()
+    assert (settings.upstream_url, settings.upstream_kind) == (None, None)
+    assert settings.upstream_api_key is None
+    assert (settings.lease_seconds, settings.lease_ms) == (30, 30_000)
+    assert settings.queue_limit == 1_000
+    assert (settings.max_attempts, settings.max_deliveries) == (3, 5)
+    assert (settings.job_timeout_seconds, settings.sync_timeout_seconds) == (600, 280)
+    assert settings.retention_hours == 24
+    assert settings.recovery_policy is RecoveryPolicy.REQUEUE
+
+
+def test_every_default_is_one_that_could_be_given() -> None:
+    for name, (low, high) in RANGES.items():
+        assert low <= getattr(Settings(), name.lower()) <= high
+
+
+def test_all_settings_are_read() -> None:
+    environment = {
+        "REDIS_URL": "redis://store:6379/0",
+        "RESPOOL_DATA_DIR": "/var/lib/respool",
+        "API_HOST": "0.0.0.0",
+        "API_PORT": "18080",
+        "WORKER_HOST": "::1",
+        "WORKER_PORT": "0",
+        "WORKER_CONCURRENCY": "16",
+        "WORKER_QUEUES": "fast,slow",
+        "UPSTREAM_URL": "http://gpu:11434",
+        "UPSTREAM_KIND": "ollama",
+        "UPSTREAM_API_KEY": "a key",
+        "LEASE_SECONDS": "5",
+        "SHUTDOWN_GRACE_SECONDS": "0",
+        "QUEUE_LIMIT": "7",
+        "MAX_ATTEMPTS": "1",
+        "MAX_DELIVERIES": "2",
+        "JOB_TIMEOUT_SECONDS": "60",
+        "SYNC_TIMEOUT_SECONDS": "30",
+        "RETENTION_HOURS": "48",
+        "MAX_BODY_BYTES": "2048",
+        "RECOVERY_POLICY": "fail",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "debug",
+    }
+    assert set(environment) == {name.upper() for name in Settings.__struct_fields__}
+    assert read_settings(environment) == Settings(
+        redis_url="redis://store:6379/0",
+        respool_data_dir=Path("/var/lib/respool"),
+        api_host="0.0.0.0",
+        api_port=18_080,
+        worker_host="::1",
+        worker_port=0,
+        worker_concurrency=16,
+        worker_queues=("fast", "slow"),
+        upstream_url="http://gpu:11434",
+        upstream_kind=UpstreamKind.OLLAMA,
+        upstream_api_key="a key",
+        lease_seconds=5,
+        shutdown_grace_seconds=0,
+        queue_limit=7,
+        max_attempts=1,
+        max_deliveries=2,
+        job_timeout_seconds=60,
+        sync_timeout_seconds=30,
+        retention_hours=48,
+        max_body_bytes=2_048,
+        recovery_policy=RecoveryPolicy.FAIL,
+        log_format=LogFormat.JSON,
+        log_level=LogLevel.DEBUG,
+    )
+
+
+def test_a_process_reads_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUEUE_LIMIT", "17")
+    assert read_settings().queue_limit == 17
+
+
+def test_other_variables_are_none_of_ours() -> None:
+    assert read_settings({"PATH": "/bin", "queue_limit": "7", "LEASE_MS": "1"}) == Settings()
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t\n"])
+def test_an_empty_variable_counts_as_absent(empty: str) -> None:
+    environment = {name.upper(): empty for name in Settings.__struct_fields__}
+    assert read_settings(environment) == Settings()
+
+
+def test_space_around_a_value_does_not_count() -> None:
+    assert value_of("QUEUE_LIMIT", " 7\n") == 7
+    assert value_of("LOG_FORMAT", " json ") is LogFormat.JSON
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    message = complaint(
+        API_PORT="http", LOG_LEVEL="loud", QUEUE_LIMIT="0", MAX_ATTEMPTS="3", RECOVERY_POLICY="hope"
+    )
+    assert message.splitlines() == [
+        "API_PORT='http': takes a whole number from 0 to 65535",
+        "QUEUE_LIMIT='0': takes a whole number from 1 to 10000000",
+        "RECOVERY_POLICY='hope': takes one of requeue, fail",
+        "LOG_LEVEL='loud': takes one of debug, info, warning, error",
+    ]
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_may_be_at_either_end_of_its_range(name: str) -> None:
+    low, high = RANGES[name]
+    assert (value_of(name, str(low)), value_of(name, str(high))) == (low, high)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_out_of_its_range_is_told_the_range(name: str) -> None:
+    low, high = RANGES[name]
+    takes = f"takes a whole number from {low} to {high}"
+    for number in (low - 1, high + 1):
+        assert complaint(**{name: str(number)}) == f"{name}='{number}': {takes}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", "1.5", "1e3", "+7", "-7", "0x10", "1_000", "٣", "²", "9" * 5_000, "0" * 20 + "7" * 9],
+)
+def test_what_is_no_plain_number_is_refused(text: str) -> None:
+    assert "takes a whole number" in complaint(QUEUE_LIMIT=text)
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_a_choice_is_read_and_a_wrong_one_told_the_choices(name: str) -> None:
+    kind, names = ENUMS[name]
+    assert [value_of(name, choice) for choice in kind] == list(kind)
+    assert complaint(**{name: "other"}) == f"{name}='other': takes one of {names}"
+    assert complaint(**{name: "JSON"}) == f"{name}='JSON': takes one of {names}"
+
+
+@pytest.mark.parametrize(
+    ("text", "queues"),
+    [
+        ("one", ("one",)),
+        ("one,two", ("one", "two")),
+        (" one , two,, ", ("one", "two")),
+        (",", ()),
+    ],
+)
+def test_queues_are_a_list_with_commas(text: str, queues: tuple[str, ...]) -> None:
+    assert value_of("WORKER_QUEUES", text) == queues
+
+
+def test_a_queue_that_no_job_can_name_is_refused() -> None:
+    assert complaint(WORKER_QUEUES="fast, a:b") == (
+        "WORKER_QUEUES='fast, a:b': takes names of A-Z, a-z, 0-9, '.', '_' and '-', "
+        "64 characters at most, with commas between them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("REDIS_URL", "redis:// or rediss:// or unix://"),
+        ("UPSTREAM_URL", "http:// or https:// or echo:"),
+    ],
+)
+def test_a_url_of_another_kind_is_refused_and_its_password_is_not_shown(
+    name: str, takes: str
+) -> None:
+    assert complaint(**{name: "ftp://me:secret@host/0"}) == (
+        f"{name}='ftp://me:***@host/0': takes a URL that begins with {takes}"
+    )
+
+
+def test_any_text_may_be_the_key_of_the_upstream() -> None:
+    assert value_of("UPSTREAM_API_KEY", "anything: at all") == "anything: at all"
+
+
+def test_the_store_is_bounded_by_the_settings() -> None:
+    bounds = Settings(queue_limit=7, retention_hours=2).bounds(patience_seconds=1.5)
+    assert bounds.waiting_max == 7
+    assert bounds.scheduled_max == 70
+    assert bounds.retention_ms == 7_200_000
+    assert bounds.patience_seconds == 1.5
