@@ -48,7 +48,7 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix .
 
 bench: install ## Measure the figures that the README quotes
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python -m benchmarks.engine
 
 lock: ## Pin every dependency anew, with hashes
 	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt

@@ -1,6 +1,5 @@
 """The `respool` command: one subcommand for each role, and a client over HTTP."""
 
-import asyncio
 import logging
 import os
 import sys
@@ -8,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
-import uvloop
 from rich.console import Console
 
 from cli.client import ClientError
@@ -16,6 +14,7 @@ from cli.demo import DemoModelError
 from cli.embedded import DataDirError
 from cli.jobs import cancel, requeue, show, submit
 from cli.logs import configure_logging
+from cli.loop import run
 from cli.roles import run_worker, running_api, stop_on_signals, without_password
 from cli.serving import PortTaken
 from cli.up import up as run_up
@@ -74,8 +73,7 @@ def _settings(**defaults: str) -> Settings:
 
 def _run(role: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(role())
+        run(role())
     except BaseExceptionGroup as group:
         raise _first_of(group) from group
 

@@ -23,7 +23,7 @@ from consumers.upstream.connect import connect as connect_upstream
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
 from core.errors import StoreError, StoreNotReady
-from core.redis import connect, redis_errors
+from core.redis import answering, connect
 from core.settings import Settings, SettingsError
 from core.store import EventStore
 from migrations.runner import shard_count
@@ -79,7 +79,7 @@ async def _await_store(client: Redis, redis_url: str) -> int:
 
 async def _refuse_eviction(client: Redis) -> None:
     """Raises StoreNotReady for a Redis that deletes keys when it is full: the log would be the first."""
-    with redis_errors():
+    async with answering():
         memory = await client.info("memory")
     policy, limit = memory.get("maxmemory_policy", "noeviction"), int(memory.get("maxmemory", 0))
     if limit and policy != "noeviction":

@@ -12,7 +12,7 @@ from core.events import Submitted
 from core.head import Head, head_of
 from core.keys import LaneName, ShardKeys
 from core.log import submitted_in
-from core.redis import redis_errors
+from core.redis import answering
 from core.store import EventStore
 
 LANES_KNOWN_FOR_SECONDS: Final = 1.0
@@ -98,7 +98,7 @@ class Claims:
 
 async def known_lanes(store: EventStore, keys: ShardKeys) -> list[LaneName]:
     """Every lane that a shard has. Raises StoreUnavailable."""
-    with redis_errors():
+    async with answering():
         names: set[bytes] = await store.client.execute_command("SMEMBERS", keys.lanes)
     return [LaneName.parse(name.decode()) for name in names]
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from core.errors import StoreNotReady
-from core.redis import redis_errors
+from core.redis import answering
 
 VERSION: Final = 1
 LIBRARY: Final = f"respool_{VERSION}"
@@ -35,7 +35,7 @@ async def call(
 
     Raises StoreUnavailable if Redis does not answer, StoreNotReady if the function is not there.
     """
-    with redis_errors():
+    async with answering():
         try:
             return await client.execute_command(
                 "FCALL",

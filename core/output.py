@@ -12,11 +12,11 @@ from msgspec import Struct
 from core import functions
 from core.batching import Batcher
 from core.keys import ShardKeys
-from core.redis import redis_errors
+from core.redis import answering
 from core.store import EventStore
 
 CHUNKS_MAX: Final = 20_000
-EXPIRES_MS: Final = 3_600_000
+EXPIRES_MS: Final = 600_000  # After the last chunk: the result has all of it, and it stays longer.
 
 
 class Chunk(Struct, frozen=True):
@@ -88,7 +88,7 @@ async def read_output(
 ) -> list[Chunk]:
     """Up to `count` chunks after the one with id `after`, oldest first. Raises StoreUnavailable."""
     key = store.keys_of(job_id).output(job_id)
-    with redis_errors():
+    async with answering():
         entries = await store.client.execute_command(
             "XRANGE", key, f"({after}", "+", "COUNT", count
         )

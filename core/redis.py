@@ -1,7 +1,8 @@
 """Connections to Redis, and its errors in our terms."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from redis import exceptions
@@ -12,7 +13,7 @@ from redis.backoff import NoBackoff
 from core.errors import StoreFull, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
-REPLY_TIMEOUT_SECONDS: Final = 10.0
+REPLY_TIMEOUT_SECONDS: Final = 5.0
 CONNECTIONS_MAX: Final = 64
 
 # Replies that say «not now», which a later call may not get.
@@ -36,7 +37,7 @@ def connect(url: str) -> Redis:
         url,
         max_connections=CONNECTIONS_MAX,
         timeout=REPLY_TIMEOUT_SECONDS,
-        socket_timeout=REPLY_TIMEOUT_SECONDS,
+        socket_timeout=None,  # `answering` has the limit: see there.
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         socket_keepalive=True,
         health_check_interval=0,
@@ -46,11 +47,17 @@ def connect(url: str) -> Redis:
     return Redis.from_pool(pool)  # Closing the client closes its connections.
 
 
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """Turn Redis's errors into ours: StoreUnavailable or StoreFull; what is neither goes through."""
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Wait for Redis's answer, and no longer than REPLY_TIMEOUT_SECONDS.
+
+    Turns its errors into ours: StoreUnavailable or StoreFull; what is neither goes through. The limit
+    is here and not redis-py's own, as that one is kept with `asyncio.wait_for`, which on Python 3.11
+    loses a cancellation that comes at the moment of the answer.
+    """
     try:
-        yield
+        async with asyncio.timeout(REPLY_TIMEOUT_SECONDS):
+            yield
     except exceptions.OutOfMemoryError as error:
         raise StoreFull("Redis is out of memory and takes no new jobs") from error
     except (
@@ -60,7 +67,9 @@ def redis_errors() -> Iterator[None]:
         exceptions.ReadOnlyError,
         OSError,
     ) as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+        raise StoreUnavailable(
+            f"Redis does not answer: {str(error) or type(error).__name__}"
+        ) from error
     except exceptions.ResponseError as error:
         if str(error).startswith(_TRANSIENT):
             raise StoreUnavailable(f"Redis cannot do it just now: {error}") from error

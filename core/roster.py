@@ -13,7 +13,7 @@ from core.errors import Conflict
 from core.events import WorkerEvent
 from core.fleet import Worker, check, evolve_worker, worker_subject
 from core.head import read_fields
-from core.redis import redis_errors
+from core.redis import answering
 from core.store import EventStore
 
 _CONFLICTS_MAX: Final = 10
@@ -66,14 +66,14 @@ class Roster:
 
     async def beat(self, name: str, heartbeat: Heartbeat, expires_ms: int) -> None:
         """Say that a worker is alive. Raises StoreUnavailable."""
-        with redis_errors():
+        async with answering():
             await self._store.client.set(
                 self._keys.alive(name), msgspec.json.encode(heartbeat), px=expires_ms
             )
 
     async def is_alive(self, name: str) -> bool:
         """Say whether a worker's heart has beaten of late. Raises StoreUnavailable."""
-        with redis_errors():
+        async with answering():
             return bool(await self._store.client.exists(self._keys.alive(name)))
 
     async def members(self) -> list[Member]:

@@ -33,7 +33,7 @@ from core.ids import shard_of
 from core.job import decide, evolve, fold
 from core.keys import LaneName, ShardKeys, count_field
 from core.log import LogEntry, entry_of, submitted_in
-from core.redis import redis_errors
+from core.redis import answering
 from core.states import Job, Queued, Running, Scheduled, has_ended
 from core.upcast import SCHEMA
 
@@ -210,7 +210,7 @@ class EventStore:
 
     async def feed(self, shard: int, after: str, count: int = 1_000) -> list[LogEntry]:
         """Up to `count` log entries of a shard that come after position `after` (`0-0`: from the start)."""
-        with redis_errors():
+        async with answering():
             entries = await self.client.execute_command(
                 "XRANGE", self.shards[shard].log, f"({after}", "+", "COUNT", count
             )

@@ -16,7 +16,7 @@ from core import functions
 from core.errors import StoreNotReady, StoreUnavailable
 from core.ids import SHARDS_MAX
 from core.keys import META, MIGRATION_LOCK
-from core.redis import redis_errors
+from core.redis import answering
 from migrations import m0001_functions
 
 LOCK_MS: Final = 30_000
@@ -42,7 +42,7 @@ MIGRATIONS: Final = (Migration(1, m0001_functions.NAME, m0001_functions.apply),)
 
 async def plan(client: Redis) -> list[Migration]:
     """The migrations that the store still lacks. Raises StoreUnavailable."""
-    with redis_errors():
+    async with answering():
         applied = await client.hget(META, "migration")
         loaded = await client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY)
     last = int(applied or 0)
@@ -70,13 +70,13 @@ async def migrate(client: Redis, shards: int = 1, wait_seconds: float = 60.0) ->
     try:
         steps = await plan(client)
         for step in steps:
-            with redis_errors():
+            async with answering():
                 await step.apply(client, shards)
                 await client.hset(META, "migration", step.number)
                 await client.pexpire(MIGRATION_LOCK, LOCK_MS)
         return steps
     finally:
-        with redis_errors():
+        async with answering():
             await client.eval(_UNLOCK, 1, MIGRATION_LOCK, token)
 
 
@@ -84,14 +84,14 @@ async def shard_count(client: Redis) -> int:
     """How many shards the store was made with. Raises StoreNotReady if it was never migrated."""
     if await plan(client):
         raise StoreNotReady("the store lacks migrations: run `respool migrate`")
-    with redis_errors():
+    async with answering():
         return int(await client.hget(META, "shards") or 1)
 
 
 async def _lock(client: Redis, token: str, wait_seconds: float) -> None:
     deadline = asyncio.get_running_loop().time() + wait_seconds
     while True:
-        with redis_errors():
+        async with answering():
             if await client.set(MIGRATION_LOCK, token, nx=True, px=LOCK_MS):
                 return
         if asyncio.get_running_loop().time() > deadline:

@@ -235,3 +235,18 @@ async def test_functions_that_are_missing_are_named_with_the_command_that_brings
     await client.execute_command("FUNCTION", "FLUSH")
     with pytest.raises(Exception, match="respool migrate"):
         await functions.call(client, "heads", ["respool:{0}:job:x"], {})
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_call_that_is_cancelled_is_cancelled_even_as_its_answer_comes(
+    store: EventStore, turns: int
+) -> None:
+    job = await a_job(store)
+    for _ in range(20):
+        call = asyncio.create_task(store.load(job))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if call.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await call
+    assert (await store.require(job)).job.version == 1
