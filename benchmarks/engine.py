@@ -31,7 +31,6 @@ PEERS = {
     "streaq": ("streaq==7.2.0",),
     "dramatiq": ("dramatiq[redis]==2.2.1",),
     "pydocket": ("pydocket==0.27.0",),
-    "celery": ("celery[redis]==5.7.0",),
 }
 COMMON = ("hiredis==3.5.0", "uvloop==0.23.0")
 SUBMITS = 20_000
@@ -98,11 +97,10 @@ def _environment(name: str) -> Path:
     """The Python of a peer's own environment."""
     python = VENVS / name / "bin" / "python"
     if not python.exists():
-        uv = Path(sys.executable).parent / "uv"
-        subprocess.run(
-            [uv, "venv", "--quiet", "--python", sys.executable, VENVS / name], check=True
-        )
-        install = [uv, "pip", "install", "--quiet", "--python", python]
+        uv = str(Path(sys.executable).parent / "uv")
+        venv = [uv, "venv", "--quiet", "--python", sys.executable, str(VENVS / name)]
+        subprocess.run(venv, check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         subprocess.run([*install, *PEERS[name], *COMMON], check=True)
     return python
 
@@ -126,9 +124,9 @@ def memory(redis: BenchmarkRedis, _: int) -> None:
     """Redis memory per finished job, request and result of 300 bytes each."""
     redis.empty()
     before = redis.used_memory_bytes()
-    script = str(HERE / "peers" / "respool_peer.py")
+    script = HERE / "peers" / "respool_peer.py"
     for what in ("submit", "work"):
-        command = [sys.executable, script, what, redis.url, str(MEMORY_JOBS)]
+        command = [sys.executable, str(script), what, redis.url, str(MEMORY_JOBS)]
         subprocess.run(command, capture_output=True, check=True, timeout=300)
     per_job = (redis.used_memory_bytes() - before) / MEMORY_JOBS
     print(f"{per_job:,.0f} bytes per finished job ({REQUEST_BYTES}-byte request and result)")

@@ -27,9 +27,9 @@ async def up(settings: Settings, console: Console) -> None:
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
         data_dir = settings.respool_data_dir
-        redis_url: str = settings.redis_url or await stack.enter_async_context(
-            embedded_store(data_dir)
-        )
+        redis_url = settings.redis_url
+        if redis_url is None:
+            redis_url = await stack.enter_async_context(embedded_store(data_dir))
         await _migrate(redis_url)
         console.print(f"store     {_where(settings, redis_url)}")
         upstream_url, model = await stack.enter_async_context(_upstream(settings))
