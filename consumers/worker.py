@@ -143,6 +143,7 @@ class Worker:
                     may_be_stranded = False
                 except StoreError as error:
                     log.warning("nothing claimed: %s", error)
+                    self.claimed_at = float("-inf")
                     may_be_stranded = True
                     self._recovery.pause()
                     await bell.wait(_AFTER_ERROR_SECONDS)
