@@ -58,7 +58,7 @@ class Recovery:
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             try:
-                if asyncio.get_running_loop().time() >= self._not_before:
+                if self.may_recover:
                     await self.recover()
             except StoreError as error:
                 log.warning("nothing recovered: %s", error)
@@ -67,6 +67,11 @@ class Recovery:
     def pause(self) -> None:
         """Recover nothing for one lease: Redis was away, so silence proves nothing."""
         self._not_before = asyncio.get_running_loop().time() + self._lease_seconds
+
+    @property
+    def may_recover(self) -> bool:
+        """Say whether Redis has been there for a lease."""
+        return asyncio.get_running_loop().time() >= self._not_before
 
     async def recover(self) -> int:
         """Look at every lane once; how many entries were taken over. Raises StoreUnavailable."""

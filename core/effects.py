@@ -60,7 +60,7 @@ _COUNTERS: Final[dict[type, Counter]] = {
 
 def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effects:
     """The derived changes that go with `events`, which led from `before` to `after`."""
-    enters = after.lane if isinstance(after, Queued) and not isinstance(before, Queued) else None
+    enters = after.lane if isinstance(after, Queued) and not _waits_on(before, after) else None
     stays = isinstance(after, IN_A_LANE) and enters is None
     return Effects(
         leave=isinstance(before, IN_A_LANE) and not stays,
@@ -71,6 +71,11 @@ def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effec
         ended=has_ended(after),
         tell=after.worker if isinstance(after, Running) and after.cancel_by is not None else None,
     )
+
+
+def _waits_on(before: Job | None, after: Queued) -> bool:
+    """Say whether it has been waiting all the while, with no claim in between."""
+    return isinstance(before, Queued) and before.claims == after.claims
 
 
 def _timers_to_arm(before: Job | None, events: Sequence[JobEvent], after: Job) -> tuple[Arm, ...]:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from core.redis import connect
 from core.store import Bounds, EventStore
 from migrations.runner import migrate
-from tests.servers import SERVERS, RedisServer
+from tests.servers import SERVERS, RedisServer, running
 
 OpenStore = Callable[..., Coroutine[Any, Any, EventStore]]
 
@@ -19,10 +19,8 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:
     """A server that lasts for all tests; the store's and the workers' suites also run on Redis."""
-    server = SERVERS[request.param](tmp_path_factory.mktemp(request.param))
-    server.start()
-    yield server
-    server.stop()
+    with running(SERVERS[request.param](tmp_path_factory.mktemp(request.param))) as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,16 @@ def debian_redis(folder: Path, *options: str) -> RedisServer:
     if binary is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     return RedisServer(Path(binary), folder, *options)
+
+
+@contextmanager
+def running(server: RedisServer) -> Iterator[RedisServer]:
+    """The server, for as long as the block lasts."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 SERVERS = {"valkey": valkey, "redis": debian_redis}

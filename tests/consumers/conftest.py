@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import SERVERS, RedisServer
+from tests.servers import SERVERS, RedisServer, running
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -12,7 +12,5 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:
     """A server that lasts for all tests of this suite."""
-    server = SERVERS[request.param](tmp_path_factory.mktemp(request.param))
-    server.start()
-    yield server
-    server.stop()
+    with running(SERVERS[request.param](tmp_path_factory.mktemp(request.param))) as server:
+        yield server

@@ -110,3 +110,14 @@ def test_a_loss_that_parks_the_job_does_not_pass_through_a_lane() -> None:
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "expired", "nothing"])
 def test_what_has_ended_is_counted_nowhere(state: str) -> None:
     assert counter_of(JOBS[state]) is None
+
+
+def test_what_was_claimed_only_to_give_it_back_leaves_its_lane_for_the_front() -> None:
+    queued = JOBS["queued"]
+    [claimed] = decide(queued, Claim("rescuer"))
+    running = fold([claimed], queued)
+    [lost] = decide(running, lose(CLAIM + 1, LostBecause.NEVER_STARTED))
+    back = fold([lost], running)
+    assert back is not None
+    effect = effects(queued, (claimed, lost), back)
+    assert (effect.leave, effect.enter, effect.counts) == (True, Lane.FRONT, ())

@@ -11,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from redis.asyncio import Redis
 
 from consumers.claims import Claims
+from consumers.execute import Limits
+from consumers.recovery import Recovery
 from core.commands import (
     Cancel,
     Claim,
@@ -21,12 +23,14 @@ from core.commands import (
     Expire,
     Fail,
     Lose,
+    RecoveryPolicy,
     Requeue,
 )
 from core.errors import Conflict, NotOwner
 from core.events import ErrorKind, JobError, LostBecause, Priority, Timings
 from core.job import CommandRefused, decide
 from core.redis import connect
+from core.roster import Roster
 from core.states import Job, Queued
 from core.store import Bounds, EventStore
 from core.store import Claim as Proof
@@ -173,6 +177,18 @@ class Writers(RuleBasedStateMachine):
         assert newer is not None
         assert newer.version > known.version
         self.known[job_id].append(newer)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def recover(self, worker: str) -> None:
+        """A worker takes back everything, as if all leases had run out."""
+
+        async def work() -> None:
+            store = self.stores[WORKERS.index(worker)]
+            limits = Limits(deliveries_max=3, recovery_policy=RecoveryPolicy.REQUEUE)
+            recovery = Recovery(store, Roster(store), worker, 0.0, limits, lambda *_: False)
+            await recovery.recover()
+
+        self.run(work())
 
     @rule()
     def timers(self) -> None:

@@ -1,0 +1,110 @@
+"""Recovery: what a silent worker held goes back, in bounded steps, and nothing that is alive."""
+
+import asyncio
+from typing import Any
+
+from consumers.claims import Claims
+from consumers.execute import Limits
+from consumers.recovery import Recovery
+from core.commands import Claim, RecoveryPolicy
+from core.events import AttemptLost, LostBecause
+from core.job import decide
+from core.keys import LaneName
+from core.roster import Roster
+from core.states import Lane, Queued, Running
+from core.store import Claim as Proof
+from core.store import EventStore
+from tests.conftest import OpenStore
+from tests.consumers.fleet import types_of
+from tests.given import a_job
+from tests.store.audit import audit
+
+LEASE_SECONDS = 0.2
+LANE = LaneName(Lane.NORMAL, "default", "echo")
+
+
+def a_recovery(store: EventStore, consumer: str = "rescuer") -> Recovery:
+    limits = Limits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
+    return Recovery(store, Roster(store), consumer, LEASE_SECONDS, limits, is_mine=lambda *_: False)
+
+
+async def take(store: EventStore, worker: str, want: int, *, starts: bool = True) -> list[str]:
+    """A worker takes deliveries, and claims their jobs unless it is gone before that."""
+    jobs = []
+    for delivery in await Claims(store, worker, (), lambda: {"echo"}).take(want):
+        jobs.append(delivery.job_id)
+        if starts:
+            known = delivery.head.job
+            proof = Proof(worker, delivery.entry)
+            await store.append(delivery.job_id, known, decide(known, Claim(worker)), proof)
+    return jobs
+
+
+async def test_what_is_held_under_a_lease_is_left_alone(store: EventStore) -> None:
+    job = await a_job(store)
+    await take(store, "w1", 1)
+    assert await a_recovery(store).recover() == 0
+    assert isinstance((await store.require(job)).job, Running)
+
+
+async def test_what_was_never_started_goes_back_and_costs_nothing(store: EventStore) -> None:
+    job = await a_job(store)
+    await take(store, "w1", 1, starts=False)
+    await asyncio.sleep(LEASE_SECONDS + 0.05)
+    assert await a_recovery(store).recover() == 1
+    assert await types_of(store, job) == ["submitted", "claimed", "attempt_lost"]
+    event = (await store.history(job))[-1].event
+    assert isinstance(event, AttemptLost)
+    assert event.why is LostBecause.NEVER_STARTED
+    back = (await store.require(job)).job
+    assert isinstance(back, Queued)
+    assert (back.lane, back.lost_workers) == (Lane.FRONT, ())
+    await audit(store)
+
+
+async def test_of_several_that_recover_at_once_one_does(open_store: OpenStore) -> None:
+    store = await open_store(shards=4)
+    jobs = [await a_job(store, shard=n % 4) for n in range(40)]
+    await take(store, "w1", 40)
+    await asyncio.sleep(LEASE_SECONDS + 0.05)
+    taken = await asyncio.gather(*(a_recovery(store, f"r{n}").recover() for n in range(5)))
+    assert sum(taken) == 40
+    for job in jobs:
+        assert await types_of(store, job) == ["submitted", "claimed", "attempt_lost"]
+    await audit(store)
+
+
+async def test_a_dead_worker_s_job_behind_many_live_ones_is_found(open_store: OpenStore) -> None:
+    store = await open_store(waiting_max=10_000)
+    live = [await a_job(store) for _ in range(1_500)]
+    await take(store, "alive", len(live))
+    dead = await a_job(store)
+    assert await take(store, "dead", 1) == [dead]
+    await asyncio.sleep(LEASE_SECONDS + 0.05)
+    await renew_all_of(store, "alive")
+    async with asyncio.timeout(10):
+        assert await a_recovery(store).recover() == 1
+    assert isinstance((await store.require(dead)).job, Queued)
+    assert isinstance((await store.require(live[0])).job, Running)
+
+
+async def renew_all_of(store: EventStore, worker: str) -> None:
+    client: Any = store.client
+    lane = store.shards[0].ready(LANE)
+    rows = await client.xpending_range(lane, "workers", "-", "+", 10_000, consumername=worker)
+    entries = [row["message_id"] for row in rows]
+    await client.xclaim(lane, "workers", worker, 0, entries, justid=True)
+
+
+async def test_after_an_outage_nothing_is_recovered_for_one_lease(store: EventStore) -> None:
+    job = await a_job(store)
+    await take(store, "w1", 1)
+    await asyncio.sleep(LEASE_SECONDS + 0.05)
+    recovery = a_recovery(store)
+    recovery.pause()
+    allowed = [recovery.may_recover]
+    await asyncio.sleep(LEASE_SECONDS + 0.05)
+    allowed.append(recovery.may_recover)
+    assert allowed == [False, True]
+    assert await recovery.recover() == 1
+    assert isinstance((await store.require(job)).job, Queued)
