@@ -7,7 +7,7 @@ UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install demo run test check format bench lock clean
+.PHONY: help install demo run test mutation check format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a 
 
 test: install ## Run every test that this machine can run
 	$(BIN)/python -m pytest
+
+mutation: install ## Take out each guard in turn and see that a test notices
+	$(BIN)/python -m tests.mutation
 
 check: install ## Lint, type-check, and hold the floors
 	$(BIN)/ruff check .

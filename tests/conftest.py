@@ -1,15 +1,21 @@
 """What every test may ask for: a store on a real server, emptied before each test."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 from redis.asyncio import Redis
 
 from core.redis import connect
 from core.store import Bounds, EventStore
 from migrations.runner import migrate
 from tests.servers import SERVERS, RedisServer, running
+
+# For runs that only ask whether anything fails, not for the smallest way to make it fail.
+settings.register_profile("no-shrinking", phases=(Phase.explicit, Phase.generate))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 OpenStore = Callable[..., Coroutine[Any, Any, EventStore]]
 

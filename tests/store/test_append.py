@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as LostConnection
 
+from consumers.claims import Claims
 from core import functions
 from core.commands import Cancel, Claim, Enqueue, Requeue
 from core.errors import (
@@ -159,6 +160,16 @@ async def test_a_claim_needs_the_lane_entry(store: EventStore) -> None:
     with pytest.raises(NotOwner):
         await store.append(job, head.job, events, Proof("w1", head.entry or ""))
     assert (await store.require(job)).job == head.job
+
+
+async def test_a_claim_needs_the_lane_entry_of_its_own_job(store: EventStore) -> None:
+    await a_job(store)
+    await a_job(store)
+    one, other = await Claims(store, "w1", (), lambda: {"echo"}).take(2)
+    events = decide(one.head.job, Claim("w1"))
+    with pytest.raises(NotOwner):
+        await store.append(one.job_id, one.head.job, events, Proof("w1", other.entry))
+    await store.append(one.job_id, one.head.job, events, Proof("w1", one.entry))
 
 
 async def test_a_head_of_a_newer_release_is_not_written_by_this_one(store: EventStore) -> None:

@@ -1,0 +1,234 @@
+"""Takes out each guard of the store and the workers in turn, and shows that the suite notices.
+
+    python -m tests.mutation            all of them
+    python -m tests.mutation renewal    those whose name has the word
+
+Each guard is removed in a copy of the tree, and the tests that are sharpest for it run there. A guard
+whose removal no test notices is printed as SURVIVED, and the exit status is 1.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("api", "cli", "consumers", "core", "migrations", "projections", "tests")
+FILES = ("pyproject.toml",)
+TEST_SECONDS_MAX = 300
+
+
+class Guard(NamedTuple):
+    """A check, and what the code is without it."""
+
+    name: str
+    path: str
+    code: str
+    without: str
+    tests: str
+
+
+GUARDS = (
+    Guard(
+        "version check of an append",
+        "core/lua/append.lua",
+        "if tonumber(at[1] or 0) ~= record.expected then",
+        "if false then",
+        "tests/store",
+    ),
+    Guard(
+        "operation id of an append that is sent again",
+        "core/lua/append.lua",
+        "if not first or field_of(first, 'o') ~= record.op then",
+        "if true then",
+        "tests/store/test_append.py",
+    ),
+    Guard(
+        "entry check at the claim",
+        "core/lua/append.lua",
+        "if at[2] ~= record.entry or owner_of",
+        "if owner_of",
+        "tests/store",
+    ),
+    Guard(
+        "owner check at the claim",
+        "core/lua/append.lua",
+        " or owner_of(lane, record.entry) ~= record.owner then",
+        " then",
+        "tests/store",
+    ),
+    Guard(
+        "claim check of an outcome",
+        "core/job.py",
+        "case Running(), Complete(claim) if claim == job.claims:",
+        "case Running(), Complete(claim):",
+        "tests/core",
+    ),
+    Guard(
+        "claim check of a failure",
+        "core/job.py",
+        "case Running(), Fail(claim, error, jitter) if claim == job.claims:",
+        "case Running(), Fail(claim, error, jitter):",
+        "tests/core",
+    ),
+    Guard(
+        "claim check of a loss",
+        "core/job.py",
+        "case Running(), Lose(claim) if claim == job.claims:",
+        "case Running(), Lose(claim):",
+        "tests/core",
+    ),
+    Guard(
+        "claim check of an output chunk",
+        "core/lua/lease.lua",
+        "if at[1] ~= 'running' or tonumber(at[2]) ~= write.claim then",
+        "if at[1] ~= 'running' then",
+        "tests/store/test_output.py",
+    ),
+    Guard(
+        "state check of an output chunk",
+        "core/lua/lease.lua",
+        "if at[1] ~= 'running' or tonumber(at[2]) ~= write.claim then",
+        "if tonumber(at[2]) ~= write.claim then",
+        "tests/store/test_output.py",
+    ),
+    Guard(
+        "owner check of a renewal",
+        "core/lua/lease.lua",
+        "if owned then",
+        "if true then",
+        "tests/consumers/test_leases.py",
+    ),
+    Guard(
+        "cursor of the recovery",
+        "consumers/recovery.py",
+        "self._cursors[name] = cursor.decode()",
+        'self._cursors[name] = "0-0"',
+        "tests/consumers/test_recovery.py",
+    ),
+    Guard(
+        "pause of the recovery after a reconnect",
+        "consumers/recovery.py",
+        "return asyncio.get_running_loop().time() >= self._not_before",
+        "return True",
+        "tests/consumers/test_recovery.py",
+    ),
+    Guard(
+        "PERSIST at a requeue",
+        "core/lua/append.lua",
+        "redis.call('PERSIST', head)",
+        "local _ = head",
+        "tests/store/test_append.py",
+    ),
+    Guard(
+        "score check of a timer that is dropped",
+        "core/lua/timers.lua",
+        "if redis.call('ZSCORE', keys[1], ask.member) == ask.score then",
+        "do",
+        "tests/store/test_timers.py",
+    ),
+    Guard(
+        "acknowledgement of what is left over only",
+        "core/lua/claim.lua",
+        "if at.entry == entry[1] and at.lane == ask.lanes[index].lane then",
+        "if at.entry == entry[1] and false then",
+        "tests/store",
+    ),
+    Guard(
+        "limit of a queue",
+        "core/lua/append.lua",
+        "if counted >= record.limit.max then",
+        "if false then",
+        "tests/store/test_append.py",
+    ),
+    Guard(
+        "idempotency key",
+        "core/lua/append.lua",
+        "        if taken then",
+        "        if false then",
+        "tests/store/test_append.py",
+    ),
+    Guard(
+        "schema check",
+        "core/lua/append.lua",
+        "if at[3] and tonumber(at[3]) > record.schema then",
+        "if false then",
+        "tests/store/test_append.py",
+    ),
+    Guard(
+        "memory watermark",
+        "core/lua/append.lua",
+        "if watermark and memory_percent(now_ms()) >= watermark then",
+        "if false then",
+        "tests/store/test_append.py",
+    ),
+    Guard(
+        "our own limit for Redis's answers",
+        "core/redis.py",
+        "socket_timeout=None,",
+        "socket_timeout=REPLY_TIMEOUT_SECONDS,",
+        "tests/store/test_append.py",
+    ),
+)
+
+
+def main() -> None:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    guards = [guard for guard in GUARDS if word in guard.name]
+    with tempfile.TemporaryDirectory(prefix="respool-mutation-") as folder:
+        copy = Path(folder)
+        _copy_tree(copy)
+        survivors = [guard.name for guard in guards if not _is_noticed(guard, copy)]
+    print(f"\n{len(guards) - len(survivors)} of {len(guards)} guards are missed when they are gone")
+    sys.exit(1 if survivors else 0)
+
+
+def _copy_tree(copy: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(
+            ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in FILES:
+        shutil.copy(ROOT / name, copy / name)
+
+
+def _is_noticed(guard: Guard, copy: Path) -> bool:
+    path = copy / guard.path
+    whole = path.read_text("utf-8")
+    if whole.count(guard.code) != 1:
+        sys.exit(f"{guard.name}: {guard.path} does not have this once: {guard.code}")
+    path.write_text(whole.replace(guard.code, guard.without), "utf-8")
+    started = time.monotonic()
+    try:
+        is_noticed = not _passes(guard.tests, copy)
+    finally:
+        path.write_text(whole, "utf-8")
+    verdict = "noticed " if is_noticed else "SURVIVED"
+    print(f"{verdict}  {time.monotonic() - started:5.1f} s  {guard.name}", flush=True)
+    return is_noticed
+
+
+def _passes(tests: str, copy: Path) -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", tests, "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy), "HYPOTHESIS_PROFILE": "no-shrinking"},
+            capture_output=True,
+            timeout=TEST_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    if done.returncode > 1:
+        sys.exit(f"the tests did not run:\n{done.stdout.decode()[-2_000:]}")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    main()
