@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from api.app import PATIENCE_SECONDS, create_app
 from cli.serving import bind, serving
-from consumers.execute import Limits as LossLimits
+from consumers.execute import LossLimits
 from consumers.gpu import gpus
 from consumers.health import create_health_app
 from consumers.upstream.base import Limits, Upstream, UpstreamError

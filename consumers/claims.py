@@ -1,6 +1,7 @@
 """Claiming: which waiting jobs this worker takes, and how it hears of them."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -8,12 +9,15 @@ from msgspec import Struct
 
 from core import functions
 from core.claim_policy import lanes_to_read, takes_oldest_first
+from core.errors import FromTheFuture
 from core.events import Submitted
 from core.head import Head, head_of
 from core.keys import LaneName, ShardKeys
 from core.log import submitted_in
 from core.redis import answering
 from core.store import EventStore
+
+log = logging.getLogger(__name__)
 
 LANES_KNOWN_FOR_SECONDS: Final = 1.0
 
@@ -43,6 +47,7 @@ class Claims:
         self._queues = queues
         self._models = models
         self._turn = 0
+        self._turns = dict.fromkeys(range(len(store.shards)), 0)  # Each shard has its own.
         self._known: dict[int, list[LaneName]] = {}
         self._known_at = float("-inf")
 
@@ -73,19 +78,22 @@ class Claims:
 
     async def _read(self, keys: ShardKeys, want: int, *, own: bool) -> list[Delivery]:
         models = self._models()
-        lanes = lanes_to_read(self._known[keys.shard], self._queues, models, self._turn)
+        self._turns[keys.shard] += 1
+        turn = self._turns[keys.shard]
+        lanes = lanes_to_read(self._known[keys.shard], self._queues, models, turn)
         ask = {
             "consumer": self._consumer,
             "want": want,
             "prefix": keys.prefix,
             "lanes": [{"lane": name.lane, "queue": name.queue} for name in lanes],
-            "oldest_first": takes_oldest_first(self._turn),
+            "oldest_first": takes_oldest_first(turn),
             "hungry": list({name.serves for name in lanes}),
             "own": own,
         }
         names = [keys.log, keys.hungry, keys.paused, *(keys.ready(name) for name in lanes)]
         rows = await functions.call(self._store.client, "claim", names, ask)
-        return [_delivery(*row) for row in rows]
+        deliveries = [_delivery(*row) for row in rows]
+        return [delivery for delivery in deliveries if delivery is not None]
 
     async def _learn_lanes(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -105,7 +113,13 @@ async def known_lanes(store: EventStore, keys: ShardKeys) -> list[LaneName]:
 
 def _delivery(
     entry: bytes, job_id: bytes, flat: list[bytes], submitted: list[Any] | None, overdue: int
-) -> Delivery:
-    head = head_of(flat)
-    assert head is not None, "the claim function delivers only entries that have a head"
-    return Delivery(entry.decode(), job_id.decode(), head, submitted_in(submitted), overdue == 1)
+) -> Delivery | None:
+    """None for what a newer release wrote: left pending, a newer worker recovers it."""
+    try:
+        head = head_of(flat)
+        assert head is not None, "the claim function delivers only entries that have a head"
+        event = submitted_in(submitted)
+    except FromTheFuture as error:
+        log.error("job %s passed over: %s", job_id.decode(), error)
+        return None
+    return Delivery(entry.decode(), job_id.decode(), head, event, overdue == 1)

@@ -14,7 +14,7 @@ from consumers.upstream.base import Answer, Call, Chunk, Upstream, UpstreamError
 from consumers.writer import OutputWriter
 from core.commands import Claim as ClaimJob
 from core.commands import Command, Complete, ConfirmCancel, Expire, Fail, Lose, RecoveryPolicy
-from core.errors import Conflict, NotOwner, StoreUnavailable
+from core.errors import Conflict, NotOwner, StoreError, UnknownJob
 from core.events import ErrorKind, JobError, LostBecause, Submitted, Timings
 from core.job import CommandRefused, decide
 from core.output import Emitter
@@ -24,7 +24,7 @@ from core.store import Claim, EventStore
 log = logging.getLogger(__name__)
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class LossLimits(Struct, frozen=True, kw_only=True):
     """What a worker allows of a job whose worker was lost."""
 
     deliveries_max: int
@@ -41,7 +41,7 @@ class Executor:
         upstream: Upstream,
         leases: Leases,
         consumer: str,
-        limits: Limits,
+        limits: LossLimits,
         monotonic: Callable[[], float],
     ) -> None:
         self._store = store
@@ -68,7 +68,7 @@ class Executor:
                     await self._finish(lease, command)
             finally:
                 self._leases.remove(lease)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("job %s left to recovery: %s", delivery.job_id, error)
 
     async def _claim(self, delivery: Delivery) -> Lease | None:
@@ -76,6 +76,7 @@ class Executor:
         claim = Claim(self._consumer, delivery.entry)
         job = delivery.head.job
         command: Command = Expire() if delivery.is_overdue else ClaimJob(self._consumer)
+        rings = self._leases.rings
         try:
             recorded = await self._store.append(delivery.job_id, job, decide(job, command), claim)
         except (Conflict, CommandRefused, NotOwner) as error:
@@ -85,6 +86,8 @@ class Executor:
             return None
         lease = Lease(delivery.job_id, recorded.job, claim)
         self._leases.add(lease)
+        if self._leases.rings != rings:
+            self._leases.look_again()  # A cancel may have come before there was a lease to interrupt.
         return lease
 
     async def _perform(self, lease: Lease, submitted: Submitted | None) -> Command | None:
@@ -110,6 +113,12 @@ class Executor:
             return _failed(lease.job, failure.error)
         except TimeoutError:
             return self._stopped(lease, timeout_seconds)
+        except Exception as error:
+            # One request that an adapter cannot cope with must not end the worker, and with it
+            # every other job that it runs.
+            log.exception("job %s: the upstream adapter failed", lease.job_id)
+            message = f"the worker could not handle the request: {error!r}"
+            return _failed(lease.job, JobError(ErrorKind.SERVER_ERROR, message))
         finally:
             lease.leave()
 
@@ -156,7 +165,7 @@ class Executor:
         """
         try:
             await self._store.execute(lease.job_id, command, lease.job)
-        except (CommandRefused, NotOwner) as error:
+        except (CommandRefused, NotOwner, UnknownJob) as error:
             log.warning("job %s: outcome not written: %s", lease.job_id, error)
 
 

@@ -72,7 +72,11 @@ class Leases:
         self._client = client
         self._consumer = consumer
         self._lease_seconds = lease_seconds
-        self._held: dict[str, Lease] = {}
+        # By job and lane entry: a job that was lost may be back before its old attempt has closed.
+        self._held: dict[tuple[str, str], Lease] = {}
+        self._newest: dict[str, Lease] = {}
+        self._bell: Bell | None = None
+        self.rings = 0  # How often somebody has asked to look at the jobs again.
         self._interrupting: Interruption | None = None
 
     def __len__(self) -> int:
@@ -80,17 +84,20 @@ class Leases:
 
     def holds(self, job_id: str, entry: str) -> bool:
         """Say whether that lane entry is being worked on here."""
-        held = self._held.get(job_id)
-        return held is not None and held.claim.entry == entry
+        return (job_id, entry) in self._held
 
     def add(self, lease: Lease) -> None:
-        self._held[lease.job_id] = lease
+        older = self._newest.get(lease.job_id)
+        if older is not None:
+            older.interrupt(Interruption.LOST)  # Or this claim would not have been given.
+        self._newest[lease.job_id] = self._held[lease.job_id, lease.claim.entry] = lease
         if self._interrupting is not None:
             lease.interrupt(self._interrupting)
 
     def remove(self, lease: Lease) -> None:
-        if self._held.get(lease.job_id) is lease:
-            del self._held[lease.job_id]
+        del self._held[lease.job_id, lease.claim.entry]
+        if self._newest.get(lease.job_id) is lease:
+            del self._newest[lease.job_id]
 
     def interrupt_all(self, why: Interruption) -> None:
         """Interrupt what is held, and whatever may still be added."""
@@ -100,8 +107,10 @@ class Leases:
 
     async def keep(self, bell: Bell) -> None:
         """Renew for ever: three times a lease, and when `bell` says that something has changed."""
+        self._bell = bell
         while True:
-            await bell.wait(self._lease_seconds / RENEWALS_PER_LEASE)
+            if await bell.wait(self._lease_seconds / RENEWALS_PER_LEASE):
+                self.rings += 1
             try:
                 await self.renew()
             except StoreError as error:
@@ -109,6 +118,11 @@ class Leases:
                 log.warning("leases not renewed: %s", error)
                 await asyncio.sleep(min(1.0, self._lease_seconds / 10))
                 bell.ring()
+
+    def look_again(self) -> None:
+        """Renew soon, and see what has become of the jobs."""
+        if self._bell is not None:
+            self._bell.ring()
 
     async def renew(self) -> None:
         """Renew all leases now. Raises StoreUnavailable."""

@@ -12,18 +12,18 @@ from contextlib import suppress
 from typing import Final
 
 from consumers.claims import known_lanes
-from consumers.execute import Limits
+from consumers.execute import LossLimits
 from core import functions
 from core.commands import Claim as ClaimJob
 from core.commands import Lose
-from core.errors import Conflict, NotOwner, StoreError
+from core.errors import Conflict, FromTheFuture, NotOwner, StoreError
 from core.events import JobEvent, LostBecause, WorkerLost
 from core.fleet import FactRefused
 from core.head import head_of
 from core.job import CommandRefused, decide, evolve
 from core.keys import LaneName, ShardKeys
 from core.roster import Roster
-from core.states import Job, Queued, Running
+from core.states import Job, Queued
 from core.store import Claim, EventStore
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Recovery:
         roster: Roster,
         consumer: str,
         lease_seconds: float,
-        limits: Limits,
+        limits: LossLimits,
         is_mine: Callable[[str, str], bool],
     ) -> None:
         self._store = store
@@ -60,6 +60,7 @@ class Recovery:
             try:
                 if self.may_recover:
                     await self.recover()
+                    await self.report_lost()
             except StoreError as error:
                 log.warning("nothing recovered: %s", error)
                 self.pause()
@@ -102,22 +103,23 @@ class Recovery:
             if cursor != b"0-0":
                 unfinished.append(lane)
             for entry, job_id, flat in entries:
-                head = head_of(flat)
-                if head is not None and not self._is_mine(job_id.decode(), entry.decode()):
-                    await self._take_back(job_id.decode(), head.job, entry.decode())
+                if not self._is_mine(job_id.decode(), entry.decode()):
+                    await self._take_back(job_id.decode(), flat, entry.decode())
                     taken += 1
         return unfinished, taken
 
-    async def _take_back(self, job_id: str, job: Job, entry: str) -> None:
+    async def _take_back(self, job_id: str, flat: list[bytes], entry: str) -> None:
         try:
-            events = self._loss(job)
-            await self._store.append(job_id, job, events, Claim(self._consumer, entry))
+            head = head_of(flat)
+            assert head is not None, "the recover function takes only entries that have a head"
+            events = self._loss(head.job)
+            await self._store.append(job_id, head.job, events, Claim(self._consumer, entry))
+        except FromTheFuture as error:
+            log.error("job %s passed over: %s", job_id, error)
         except (Conflict, CommandRefused, NotOwner) as error:
             log.info("job %s not recovered: %s", job_id, error)
-            return
-        log.warning("job %s recovered", job_id)
-        if isinstance(job, Running):
-            await self._report_lost(job.worker)
+        else:
+            log.warning("job %s recovered", job_id)
 
     def _loss(self, job: Job) -> tuple[JobEvent, ...]:
         """The events that give a job back; one that was never started is claimed for that first."""
@@ -132,8 +134,9 @@ class Recovery:
             *decide(running, Lose(running.claims, LostBecause.NEVER_STARTED, *bounds)),
         )
 
-    async def _report_lost(self, worker: str) -> None:
-        if worker == self._consumer or await self._roster.is_alive(worker):
-            return
-        with suppress(FactRefused):  # Somebody else has reported it.
-            await self._roster.record(worker, WorkerLost(by=self._consumer))
+    async def report_lost(self) -> None:
+        """Put on the log which workers have been silent for a lease. Raises StoreUnavailable."""
+        for member in await self._roster.members():
+            if member.heartbeat is None and not member.worker.has_ended:
+                with suppress(FactRefused):  # Somebody else has reported it.
+                    await self._roster.record(member.name, WorkerLost(by=self._consumer))

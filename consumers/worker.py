@@ -16,7 +16,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from consumers.claims import Claims, Delivery
-from consumers.execute import Executor, Limits
+from consumers.execute import Executor, LossLimits
 from consumers.leases import RENEWALS_PER_LEASE, Interruption, Leases
 from consumers.recovery import Recovery
 from consumers.upstream.base import Upstream, UpstreamError
@@ -79,7 +79,7 @@ class Worker:
         lease_client: Redis,
         bells: Bells,
         upstream: Upstream,
-        limits: Limits,
+        limits: LossLimits,
     ) -> None:
         self.identity = identity
         self.claimed_at = float("-inf")  # When Redis last let it look for work.
@@ -97,15 +97,17 @@ class Worker:
         self._recovery = Recovery(
             store, self._roster, identity.name, identity.lease_seconds, limits, self.leases.holds
         )
-        self._in_hand: set[str] = set()  # Jobs with a task here, claimed or about to be.
+        self._in_hand: set[tuple[str, str]] = (
+            set()
+        )  # Deliveries with a task here: job and lane entry.
         self._task_ended = asyncio.Event()
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
         """Work until asked to stop, then drain. Raises StoreUnavailable if Redis is away at the start."""
         if not await self._upstream_answers(stop):
             return
+        await self._beat()  # First, or it would look dead for a moment.
         await self._roster.record(self.identity.name, self._started())
-        await self._beat()
         async with asyncio.TaskGroup() as around:
             keeping = [
                 around.create_task(self._bells.run()),
@@ -161,19 +163,19 @@ class Worker:
             stranded = [
                 delivery
                 for delivery in await self._claims.stranded()
-                if isinstance(delivery.head.job, Queued) and delivery.job_id not in self._in_hand
+                if isinstance(delivery.head.job, Queued) and _key(delivery) not in self._in_hand
             ]
             if stranded:
                 return stranded
         return await self._claims.take(free)
 
     def _start(self, delivery: Delivery, jobs: asyncio.TaskGroup) -> None:
-        self._in_hand.add(delivery.job_id)
+        self._in_hand.add(_key(delivery))
         task = jobs.create_task(self._executor.run(delivery))
-        task.add_done_callback(lambda _: self._ended(delivery.job_id))
+        task.add_done_callback(lambda _: self._ended(delivery))
 
-    def _ended(self, job_id: str) -> None:
-        self._in_hand.discard(job_id)
+    def _ended(self, delivery: Delivery) -> None:
+        self._in_hand.discard(_key(delivery))
         self._task_ended.set()
 
     async def _a_task_ended(self) -> None:
@@ -251,3 +253,7 @@ class Worker:
             await self._roster.record(self.identity.name, event)
         except (StoreError, FactRefused) as error:
             log.warning("%s not recorded: %s", type(event).__name__, error)
+
+
+def _key(delivery: Delivery) -> tuple[str, str]:
+    return delivery.job_id, delivery.entry

@@ -20,6 +20,7 @@ from core.keys import BELL, WORK_BELL
 log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS: Final = 0.2
+_SILENCE_SECONDS: Final = 10.0
 
 
 class Bell:
@@ -84,14 +85,14 @@ class Bells:
         subscribed = set(self._channels)
         await pubsub.subscribe(*subscribed)
         receiving = asyncio.create_task(self._receive(pubsub))
+        changed = asyncio.create_task(self._changed.wait())
         try:
             while True:
-                changed = asyncio.create_task(self._changed.wait())
                 await asyncio.wait((receiving, changed), return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
                 if receiving.done():
                     return receiving.result()
                 self._changed.clear()
+                changed = asyncio.create_task(self._changed.wait())
                 wanted = set(self._channels)
                 if new := wanted - subscribed:
                     await pubsub.subscribe(*new)
@@ -100,13 +101,24 @@ class Bells:
                     await pubsub.unsubscribe(*old)
                 subscribed = wanted
         finally:
+            changed.cancel()
             receiving.cancel()
             await asyncio.gather(receiving, return_exceptions=True)
 
     async def _receive(self, pubsub: PubSub) -> None:
+        is_asked = False
         while True:
-            message = await pubsub.get_message(timeout=None)
+            message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
             if message is None:
+                if (
+                    is_asked
+                ):  # A connection that a router has forgotten brings nothing, and no error.
+                    raise RedisError(f"the connection was silent for {2 * _SILENCE_SECONDS:g} s")
+                is_asked = True
+                await pubsub.ping()
+                continue
+            is_asked = False
+            if message["type"] == "pong":
                 continue
             key = message["channel"].decode()
             channel = self._channels.get(key)

@@ -10,7 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from core.errors import StoreFull, StoreUnavailable
+from core.errors import StoreError, StoreFull, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 REPLY_TIMEOUT_SECONDS: Final = 5.0
@@ -25,6 +25,7 @@ _TRANSIENT: Final = (
     "TRYAGAIN",
     "CLUSTERDOWN",
     "MISCONF",
+    "NOREPLICAS",
 )
 
 
@@ -51,7 +52,7 @@ def connect(url: str) -> Redis:
 async def answering() -> AsyncIterator[None]:
     """Wait for Redis's answer, and no longer than REPLY_TIMEOUT_SECONDS.
 
-    Turns its errors into ours: StoreUnavailable or StoreFull; what is neither goes through. The limit
+    Turns its errors into ours: StoreUnavailable or StoreFull; what is neither is a StoreError. The limit
     is here and not redis-py's own, as that one is kept with `asyncio.wait_for`, which on Python 3.11
     loses a cancellation that comes at the moment of the answer.
     """
@@ -73,6 +74,6 @@ async def answering() -> AsyncIterator[None]:
     except exceptions.ResponseError as error:
         if str(error).startswith(_TRANSIENT):
             raise StoreUnavailable(f"Redis cannot do it just now: {error}") from error
-        raise
+        raise StoreError(f"Redis refused: {error}") from error
     except exceptions.RedisError as error:
         raise StoreUnavailable(f"Redis failed: {error}") from error

@@ -5,15 +5,13 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from core import functions
 from core.appender import new_record
-from core.errors import Conflict
+from core.errors import Conflict, StoreError
 from core.events import WorkerEvent
 from core.fleet import Worker, check, evolve_worker, worker_subject
 from core.head import read_fields
-from core.redis import answering
 from core.store import EventStore
 
 _CONFLICTS_MAX: Final = 10
@@ -62,19 +60,13 @@ class Roster:
             except Conflict:
                 continue
             return after
-        raise RedisError(f"worker {name} changed {_CONFLICTS_MAX} times while it was being written")
+        raise StoreError(f"worker {name} changed {_CONFLICTS_MAX} times while it was being written")
 
     async def beat(self, name: str, heartbeat: Heartbeat, expires_ms: int) -> None:
         """Say that a worker is alive. Raises StoreUnavailable."""
-        async with answering():
-            await self._store.client.set(
-                self._keys.alive(name), msgspec.json.encode(heartbeat), px=expires_ms
-            )
-
-    async def is_alive(self, name: str) -> bool:
-        """Say whether a worker's heart has beaten of late. Raises StoreUnavailable."""
-        async with answering():
-            return bool(await self._store.client.exists(self._keys.alive(name)))
+        body = msgspec.json.encode(heartbeat)
+        ask = {"expires_ms": expires_ms}
+        await functions.call(self._store.client, "beat", [self._keys.alive(name)], ask, [body])
 
     async def members(self) -> list[Member]:
         """Every worker there is, or was within the retention time. Raises StoreUnavailable."""

@@ -11,7 +11,7 @@ from typing import Final
 from core import functions
 from core.commands import Command, Enqueue, Expire
 from core.effects import Timer
-from core.errors import Conflict, StoreError
+from core.errors import Conflict, FromTheFuture, StoreError
 from core.head import head_of
 from core.job import CommandRefused, decide
 from core.keys import ShardKeys
@@ -57,11 +57,14 @@ async def _fire(
     store: EventStore, keys: ShardKeys, member: bytes, score: bytes, flat: list[bytes]
 ) -> None:
     job_id, _, timer = member.decode().partition(":")
-    head = head_of(flat)
     try:
+        head = head_of(flat)
         if head is not None:
             await store.append(job_id, head.job, decide(head.job, _COMMANDS[timer]))
             return
+    except FromTheFuture as error:
+        log.error("timer %s of job %s is left to a newer release: %s", timer, job_id, error)
+        return
     except Conflict:
         return  # The job has moved on; if the timer still stands, the next round sees it.
     except CommandRefused:

@@ -65,6 +65,8 @@ async def migrate(client: Redis, shards: int = 1, wait_seconds: float = 60.0) ->
     """
     if not 1 <= shards <= SHARDS_MAX:
         raise ValueError(f"a store has 1 to {SHARDS_MAX} shards, not {shards}")
+    if not await plan(client):
+        return []  # And no lock: a full Redis would refuse it.
     token = secrets.token_hex(8)
     await _lock(client, token, wait_seconds)
     try:

@@ -12,7 +12,7 @@ from msgspec import Raw
 from stopwatch import REQUEST, RESULT, SUBMITTERS, Backlog, Timed, Way, main, submit_from_tasks
 
 from cli.loop import run as run_loop
-from consumers.execute import Limits
+from consumers.execute import LossLimits
 from consumers.upstream.base import Answer, Call
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
@@ -131,7 +131,7 @@ async def a_worker(redis_url: str, upstream: Any) -> AsyncIterator[Worker]:
         lease_seconds=LEASE_SECONDS,
         grace_seconds=LEASE_SECONDS,
     )
-    limits = Limits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
+    limits = LossLimits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
     yield Worker(identity, store, lease_client, Bells(client), upstream, limits)
     await client.aclose()
     await lease_client.aclose()

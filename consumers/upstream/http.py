@@ -153,7 +153,7 @@ async def _some_of(response: httpx.Response) -> bytes:
 def _decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"the inference server answered what is not JSON: {error}"
         raise UpstreamError(ErrorKind.SERVER_ERROR, message) from error
 
@@ -191,7 +191,7 @@ def explanation(body: bytes) -> str:
     """What an error body says: OpenAI's `error.message`, Ollama's `error`, FastAPI's `detail`, or all."""
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         fields = None
     said: Any = fields
     if isinstance(said, dict):
@@ -212,6 +212,6 @@ def _retry_after_ms(value: str | None, headers: httpx.Headers) -> int | None:
         else:
             wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
             wait_ms = round(wait.total_seconds() * 1_000)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return max(0, min(wait_ms, _RETRY_AFTER_MS_MAX))

@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from consumers.upstream.base import Answer, Call, Chunk, Limits, UpstreamError
-from consumers.upstream.fold import Folding, Unfolded
+from consumers.upstream.fold import Folding, Unfolded, usage_in
 from consumers.upstream.http import HttpServer, explanation, kind_of_failure
-from core.events import ErrorKind, Kind, Usage
+from core.events import ErrorKind, Kind
 
 # OpenAI's name of a parameter, and Ollama's option for it.
 _OPTIONS: Final = {
@@ -96,7 +96,7 @@ def request_of(call: Call) -> tuple[str, dict[str, Any]]:
         names = _tool_names(asked["messages"])
         messages = [_message(message, names) for message in asked["messages"]]
         return "api/chat", body | {"messages": messages, "stream": True}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         message = f"the request cannot be put in Ollama's terms: {error!r}"
         raise UpstreamError(ErrorKind.BAD_REQUEST, message) from error
 
@@ -237,7 +237,7 @@ def _embeddings(call: Call, fields: dict[str, Any]) -> Answer:
     vectors = fields.get("embeddings")
     if not isinstance(vectors, list):
         raise UpstreamError(ErrorKind.SERVER_ERROR, "Ollama answered no embeddings")
-    tokens = fields.get("prompt_eval_count", 0)
+    tokens = fields.get("prompt_eval_count") or 0
     body = {
         "object": "list",
         "model": call.model,
@@ -247,4 +247,5 @@ def _embeddings(call: Call, fields: dict[str, Any]) -> Answer:
         ],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return Answer(msgspec.json.encode(body), Usage(tokens, 0, tokens))
+    answer = msgspec.json.encode(body)
+    return Answer(answer, usage_in(answer))

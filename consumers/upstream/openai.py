@@ -81,7 +81,7 @@ def request_body(call: Call) -> bytes:
     """
     try:
         fields = msgspec.json.decode(call.request, type=dict[str, Raw])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         message = f"the request is not a JSON object: {error}"
         raise UpstreamError(ErrorKind.BAD_REQUEST, message) from error
     fields["model"] = Raw(msgspec.json.encode(call.model))

@@ -9,7 +9,9 @@
 --         {'refused', reason, detail}       nothing was written
 --
 -- A script does not roll back, so everything that could refuse comes before the first write.
--- `submit` is the same code without allow-oom: a full Redis refuses new jobs, never a completion.
+-- `submit` is the same code: its records carry the watermark, so that a full Redis refuses new jobs,
+-- never a completion. It has allow-oom too, or Redis itself would refuse a submission that is sent again
+-- after its reply was lost, though the job is there.
 
 local memory = { checked_ms = 0, percent = 0 }
 
@@ -207,4 +209,4 @@ local function append_all(keys, batch, args)
 end
 
 register('append', append_all, { 'allow-oom' })
-register('submit', append_all, {})
+register('submit', append_all, { 'allow-oom' })

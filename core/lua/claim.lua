@@ -9,12 +9,13 @@
 -- that is not its head's current one is left over from a transition: it is acknowledged and deleted.
 -- It never is while the head still names it.
 
+-- Returns how many entries it read, left over or not.
 local function deliver(keys, ask, index, start, count, now, found)
     local lane = keys[index + 3]
     local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, ask.consumer, 'COUNT', count,
         'STREAMS', lane, start)
     if not reply or reply.err then
-        return -- Nothing there, or no such lane yet.
+        return 0 -- Nothing there, or no such lane yet.
     end
     for _, entry in ipairs(reply[1][2]) do
         local job = entry[2] and field_of(entry, 'j')
@@ -29,6 +30,7 @@ local function deliver(keys, ask, index, start, count, now, found)
             redis.call('XDEL', lane, entry[1])
         end
     end
+    return #reply[1][2]
 end
 
 -- The lane whose first waiting entry is the oldest of all.
@@ -66,14 +68,15 @@ local function claim(keys, ask)
     end
     for i, lane in ipairs(ask.lanes) do
         -- An entry that turned out to be left over is not found, so read on until there is no more.
-        local before = -1
-        while #found < ask.want and #found > before and not is_paused[lane.queue] do
-            before = #found
-            deliver(keys, ask, i, '>', ask.want - #found, now, found)
+        local read = 1
+        while #found < ask.want and read > 0 and not is_paused[lane.queue] do
+            read = deliver(keys, ask, i, '>', ask.want - #found, now, found)
         end
     end
     if #found < ask.want and #ask.hungry > 0 then
-        redis.call('SADD', keys[2], unpack(ask.hungry))
+        for _, serves in ipairs(ask.hungry) do -- One by one, as unpack has a limit.
+            redis.call('SADD', keys[2], serves)
+        end
     end
     return found
 end

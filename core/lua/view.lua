@@ -58,4 +58,13 @@ local function roster(keys, ask)
     return rows
 end
 
+-- KEYS  heartbeat
+-- ARGV  {expires_ms}, then what the worker says of itself
+--
+-- A function because SET is refused when Redis is full, and then no worker could finish anything.
+local function beat(keys, ask, args)
+    return redis.call('SET', keys[1], args[2], 'PX', ask.expires_ms)
+end
+
+register('beat', beat, { 'allow-oom' })
 register('roster', roster, { 'allow-oom' })

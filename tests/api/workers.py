@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from consumers.execute import Limits
+from consumers.execute import LossLimits
 from consumers.upstream.base import Answer, Call, Chunk, Upstream, UpstreamError
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
@@ -67,7 +67,7 @@ async def working(store: EventStore, url: str, upstream: Upstream) -> AsyncItera
         lease_seconds=10.0,
         grace_seconds=0.0,
     )
-    limits = Limits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
+    limits = LossLimits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
     lease_client = connect(url)
     worker = Worker(identity, store, lease_client, Bells(store.client), upstream, limits)
     stop, ready = Stop(), asyncio.Event()

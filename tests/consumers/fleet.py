@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
-from consumers.execute import Limits
+from consumers.execute import LossLimits
 from consumers.upstream.base import Answer, Call, Chunk, Upstream, UpstreamError
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
@@ -89,7 +89,7 @@ async def a_worker(
         lease_seconds=lease_seconds,
         grace_seconds=grace_seconds,
     )
-    limits = Limits(deliveries_max=deliveries_max, recovery_policy=RecoveryPolicy.REQUEUE)
+    limits = LossLimits(deliveries_max=deliveries_max, recovery_policy=RecoveryPolicy.REQUEUE)
     worker = Worker(identity, store, lease_client, Bells(client), upstream, limits)
     stop, ready = Stop(), asyncio.Event()
     running = asyncio.create_task(worker.run(stop, ready.set))

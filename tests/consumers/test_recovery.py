@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from consumers.claims import Claims
-from consumers.execute import Limits
+from consumers.execute import LossLimits
 from consumers.recovery import Recovery
 from core.commands import Claim, RecoveryPolicy
 from core.events import AttemptLost, LostBecause
@@ -24,7 +24,7 @@ LANE = LaneName(Lane.NORMAL, "default", "echo")
 
 
 def a_recovery(store: EventStore, consumer: str = "rescuer") -> Recovery:
-    limits = Limits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
+    limits = LossLimits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
     return Recovery(store, Roster(store), consumer, LEASE_SECONDS, limits, is_mine=lambda *_: False)
 
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from redis.asyncio import Redis
 
 from consumers.claims import Claims
-from consumers.execute import Limits
+from consumers.execute import LossLimits
 from consumers.recovery import Recovery
 from core.commands import (
     Cancel,
@@ -184,7 +184,7 @@ class Writers(RuleBasedStateMachine):
 
         async def work() -> None:
             store = self.stores[WORKERS.index(worker)]
-            limits = Limits(deliveries_max=3, recovery_policy=RecoveryPolicy.REQUEUE)
+            limits = LossLimits(deliveries_max=3, recovery_policy=RecoveryPolicy.REQUEUE)
             recovery = Recovery(store, Roster(store), worker, 0.0, limits, lambda *_: False)
             await recovery.recover()
 
