@@ -110,7 +110,9 @@ async def test_a_job_that_comes_back_while_its_old_attempt_closes_is_a_job_of_it
                     yield item
             finally:
                 await asyncio.shield(asyncio.sleep(0.5))
+                first_has_closed.set()
 
+    first_has_closed = asyncio.Event()
     upstream = SlowToClose(is_open=False)
     async with a_worker(server, upstream, grace_seconds=0.1) as (worker, stop):
         job = await a_job(store)
@@ -124,10 +126,13 @@ async def test_a_job_that_comes_back_while_its_old_attempt_closes_is_a_job_of_it
         await asyncio.sleep(LEASE_SECONDS + 0.05)
         await recovery.recover()
         await upstream.calls.get()
-        async with asyncio.timeout(5):
-            while len(worker.leases) != 1:
-                await asyncio.sleep(0.01)
+        await first_has_closed.wait()
+        await asyncio.sleep(0.05)  # Its task has ended by now; the second one runs.
+        assert len(worker.leases) == 1
         stop.ask()
+        async with asyncio.timeout(5):
+            while isinstance((await store.require(job)).job, Running):
+                await asyncio.sleep(0.01)
     assert isinstance((await store.require(job)).job, Queued)
     await audit(store)
 
