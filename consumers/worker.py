@@ -101,6 +101,7 @@ class Worker:
             set()
         )  # Deliveries with a task here: job and lane entry.
         self._task_ended = asyncio.Event()
+        self._upstream_trouble: str | None = None  # Said once, not at every try.
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
         """Work until asked to stop, then drain. Raises StoreUnavailable if Redis is away at the start."""
@@ -232,8 +233,13 @@ class Worker:
         try:
             models = await self._upstream.models()
         except UpstreamError as error:
-            log.warning("nothing is claimed until the upstream answers: %s", error)
+            if str(error) != self._upstream_trouble:
+                self._upstream_trouble = str(error)
+                address = self._upstream.address
+                log.warning("nothing is claimed until %s lists its models: %s", address, error)
             models = frozenset()
+        else:
+            self._upstream_trouble = None
         if models != self.models:
             self.models = models
             log.info("serves %s", ", ".join(sorted(models)) or "no model")

@@ -199,7 +199,7 @@ def explanation(body: bytes) -> str:
     if isinstance(said, dict):
         said = said.get("message")
     text = said if isinstance(said, str) else body.decode("utf-8", "replace")
-    return text.strip()[:_EXPLANATION_CHARS_MAX] or "nothing"
+    return " ".join(text.split())[:_EXPLANATION_CHARS_MAX] or "nothing"  # One line, for logs.
 
 
 def _retry_after_ms(value: str | None, headers: httpx.Headers) -> int | None:
