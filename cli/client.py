@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 import httpx
@@ -31,7 +32,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 def call(method: str, url: str, path: str, **arguments: Any) -> httpx.Response:
     """One request. Raises ClientError unless it succeeds."""
     try:
-        response = httpx.request(method, url.rstrip("/") + path, timeout=_TIMEOUT, **arguments)
+        response = httpx.request(
+            method, url.rstrip("/") + path, timeout=_TIMEOUT, trust_env=False, **arguments
+        )
     except httpx.InvalidURL as error:
         raise ClientError(f"{url!r} is no URL: {error}") from error
     except httpx.HTTPError as error:
@@ -39,6 +42,13 @@ def call(method: str, url: str, path: str, **arguments: Any) -> httpx.Response:
     if not response.is_success:
         raise ClientError(refusal(response))
     return response
+
+
+def job_path(job_id: str) -> str:
+    """The path of a job, whatever a user gave for its id. Raises ClientError for nothing at all."""
+    if not job_id:
+        raise ClientError("a job's id is needed, such as 06bq3w8m5t1v0zyh200")
+    return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
 def unreachable(url: str, error: Exception) -> ClientError:

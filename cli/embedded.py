@@ -36,7 +36,6 @@ class DataDirError(Exception):
 class _Running(Struct, frozen=True):
     """What is written beside the data, so that a survivor can be found."""
 
-    pid: int
     port: int
 
 
@@ -47,7 +46,11 @@ async def embedded_store(data_dir: Path) -> AsyncIterator[str]:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataDirError(f"RESPOOL_DATA_DIR={str(data_dir)!r} cannot be used: {error}") from error
-    with (data_dir / "lock").open("a+") as lock:
+    try:
+        lock = (data_dir / "lock").open("a+")
+    except OSError as error:
+        raise DataDirError(f"RESPOOL_DATA_DIR={str(data_dir)!r} cannot be used: {error}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -57,12 +60,13 @@ async def embedded_store(data_dir: Path) -> AsyncIterator[str]:
         await _stop_survivor(data_dir)
         port = _free_port()
         store = Child("the embedded store", _command(data_dir, port), data_dir / "store.log")
+        # Before the start, as we may be killed at any moment after it.
+        (data_dir / "store.json").write_bytes(msgspec.json.encode(_Running(port)))
         store.start()
         keeping = asyncio.create_task(store.keep())
         url = f"redis://{HOST}:{port}/0"
         try:
             await _until_loaded(url, store)
-            _write_running(data_dir, port)
             yield url
         finally:
             keeping.cancel()
@@ -75,7 +79,6 @@ def _command(data_dir: Path, port: int) -> list[str]:
         "bind": HOST,
         "port": str(port),
         "dir": str(data_dir.resolve()),
-        "pidfile": str(data_dir.resolve() / "store.pid"),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
@@ -91,11 +94,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _write_running(data_dir: Path, port: int) -> None:
-    pid = int((data_dir / "store.pid").read_text("ascii"))
-    (data_dir / "store.json").write_bytes(msgspec.json.encode(_Running(pid, port)))
-
-
 async def _stop_survivor(data_dir: Path) -> None:
     """End a store that an earlier run left behind; it has everything on disk when it is gone."""
     try:
@@ -107,14 +105,15 @@ async def _stop_survivor(data_dir: Path) -> None:
         where = await client.config_get("dir")
         if where.get("dir") != str(data_dir.resolve()):
             return
+        pid = int((await client.info("server"))["process_id"])
         with suppress(ProcessLookupError):
-            os.kill(left.pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
         async with asyncio.timeout(_STOPPING_SECONDS_MAX):
             while await _answers(client):  # It closes its port last, with everything on disk.
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError as error:
         raise DataDirError(
-            f"a store from an earlier run does not stop; stop process {left.pid} by hand"
+            f"a store from an earlier run does not stop; stop process {pid} by hand"
         ) from error
     except (RedisError, OSError):
         return  # Nobody there.

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def transitions(events: list[dict[str, Any]]) -> Table:
@@ -12,7 +13,8 @@ def transitions(events: list[dict[str, Any]]) -> Table:
     for column in ("version", "at", "event", "what"):
         table.add_column(column)
     for event in events:
-        table.add_row(str(event["version"]), event["at"], event["type"], what_of(event))
+        what = Text(what_of(event))  # As it is: it may look like rich's markup.
+        table.add_row(str(event["version"]), event["at"], event["type"], what)
     return table
 
 
@@ -28,5 +30,7 @@ def what_of(event: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict) and "message" in value:
+        return f"{value.get('kind')}: {value['message']}"  # Why a job failed, in full.
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else text[:79] + "…"

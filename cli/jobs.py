@@ -1,6 +1,7 @@
 """`respool submit`, `show`, `cancel` and `requeue`."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,35 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from cli.client import ClientError, call, json_option, url_option
+from cli.client import ClientError, call, job_path, json_option, url_option
 from cli.events import transitions
 from cli.watch import watch_job
 
+
+class Seconds(click.ParamType[float]):
+    """A number of seconds; not the infinite or undefined ones that Python also reads as numbers."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r}: takes a number of seconds, such as 1.5", param, ctx)
+        return seconds
+
+
+SECONDS = Seconds()
 _REQUESTS = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+
+
+_ENDED_BADLY = frozenset({"failed", "cancelled", "expired"})
 
 
 @click.command()
@@ -23,15 +47,19 @@ _REQUESTS = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 @click.option("--kind", type=click.Choice(list(_REQUESTS)), default="chat", show_default=True)
 @click.option("--queue", help="Default: default.")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]))
-@click.option("--delay", "delay_seconds", type=float, metavar="SECONDS", help="Not before that.")
+@click.option("--delay", "delay_seconds", type=SECONDS, metavar="SECONDS", help="Not before that.")
 @click.option(
-    "--deadline", "deadline_seconds", type=float, metavar="SECONDS", help="Start by then."
+    "--deadline", "deadline_seconds", type=SECONDS, metavar="SECONDS", help="Start by then."
 )
-@click.option("--timeout", "timeout_seconds", type=float, metavar="SECONDS", help="For an attempt.")
+@click.option(
+    "--timeout", "timeout_seconds", type=SECONDS, metavar="SECONDS", help="For an attempt."
+)
 @click.option("--max-attempts", type=int)
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE")
 @click.option("--idempotency-key", help="The same request under the same key is one job.")
-@click.option("--wait", type=int, metavar="SECONDS", help="Wait so long for the job to end.")
+@click.option(
+    "--wait", type=click.IntRange(0), metavar="SECONDS", help="Wait so long for the job to end."
+)
 @click.option("--watch", "and_watch", is_flag=True, help="Show its transitions and tokens.")
 @json_option
 @url_option
@@ -48,6 +76,8 @@ def submit(
 ) -> None:
     """Submit a job: PROMPT, or a whole request from a file.
 
+    With --wait or --watch: exit status 1 if the job fails, expires or is cancelled.
+
     \b
     Example: respool submit --model gemma3-270m --watch "What is the capital of France?"
              respool submit --model llama3.2 --request request.json --wait 60
@@ -58,14 +88,18 @@ def submit(
         body["metadata"] = dict(_pair(text) for text in metadata)
     headers = {}
     if idempotency_key is not None:
+        if not (idempotency_key.isascii() and idempotency_key.isprintable()):
+            raise click.BadParameter("takes printable ASCII", param_hint="--idempotency-key")
         headers["Idempotency-Key"] = idempotency_key
     if wait is not None:
         headers["Prefer"] = f"wait={wait}"
     job = call("POST", url, "/v1/jobs", json=body, headers=headers).json()
     if and_watch:
         watch_job(url, job["id"], as_json=as_json)
-    else:
-        _print_job(job, as_json=as_json)
+        return
+    _print_job(job, as_json=as_json)
+    if wait is not None and job["status"] in _ENDED_BADLY:
+        sys.exit(1)
 
 
 def _request(prompt: str | None, path: str | None, kind: str) -> Any:
@@ -96,16 +130,16 @@ def _pair(text: str) -> tuple[str, str]:
 @json_option
 @url_option
 def show(job_id: str, only_result: bool, as_json: bool, url: str) -> None:
-    """Show a job, its transitions and, once it is there, what it answered.
+    """Show a job and its transitions, or with --result what it answered.
 
     \b
     Example: respool show 06bq3w8m5t1v0zyh200
     """
     if only_result:
-        click.echo(call("GET", url, f"/v1/jobs/{job_id}/result").text)
+        click.echo(call("GET", url, f"{job_path(job_id)}/result").text)
         return
-    job = call("GET", url, f"/v1/jobs/{job_id}").json()
-    events = call("GET", url, f"/v1/jobs/{job_id}/events").json()["events"]
+    job = call("GET", url, job_path(job_id)).json()
+    events = call("GET", url, f"{job_path(job_id)}/events").json()["events"]
     if as_json:
         click.echo(json.dumps(job | {"events": events}))
         return
@@ -123,7 +157,7 @@ def cancel(job_id: str, as_json: bool, url: str) -> None:
     \b
     Example: respool cancel 06bq3w8m5t1v0zyh200
     """
-    _print_job(call("POST", url, f"/v1/jobs/{job_id}/cancel").json(), as_json=as_json)
+    _print_job(call("POST", url, f"{job_path(job_id)}/cancel").json(), as_json=as_json)
 
 
 @click.command()
@@ -136,7 +170,7 @@ def requeue(job_id: str, as_json: bool, url: str) -> None:
     \b
     Example: respool requeue 06bq3w8m5t1v0zyh200
     """
-    _print_job(call("POST", url, f"/v1/jobs/{job_id}/requeue").json(), as_json=as_json)
+    _print_job(call("POST", url, f"{job_path(job_id)}/requeue").json(), as_json=as_json)
 
 
 def _print_job(job: dict[str, Any], *, as_json: bool) -> None:
@@ -146,5 +180,6 @@ def _print_job(job: dict[str, Any], *, as_json: bool) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in job.items():
         if value not in (None, {}, []):
-            table.add_row(name, value if isinstance(value, str) else json.dumps(value))
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            table.add_row(name, Text(text))  # As it is: a value may look like rich's markup.
     Console().print(table)

@@ -12,9 +12,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.client import ClientError, json_option, refusal, unreachable, url_option
+from cli.client import ClientError, job_path, json_option, refusal, unreachable, url_option
 from cli.events import transitions, what_of
 
+_ENDINGS: Final = frozenset({"completed", "failed", "cancelled", "expired"})
 _RECONNECT_SECONDS: Final = 0.5
 _SILENCE_SECONDS: Final = 45.0  # Three comments missed: the connection is dead.
 _AWAY_SECONDS_MAX: Final = 60.0
@@ -27,6 +28,8 @@ _AWAY_SECONDS_MAX: Final = 60.0
 def watch(job_id: str, as_json: bool, url: str) -> None:
     """Show a job's transitions and tokens as they come, until it ends.
 
+    Exit status 1 if it does not end as completed.
+
     \b
     Example: respool watch 06bq3w8m5t1v0zyh200
     """
@@ -34,7 +37,7 @@ def watch(job_id: str, as_json: bool, url: str) -> None:
 
 
 def watch_job(url: str, job_id: str, *, as_json: bool) -> None:
-    """Follow a job to its end. Raises ClientError."""
+    """Follow a job to its end; exits with 1 unless that is `completed`. Raises ClientError."""
     if as_json:
         view: _View = _JsonView()
     elif sys.stdout.isatty():
@@ -42,7 +45,9 @@ def watch_job(url: str, job_id: str, *, as_json: bool) -> None:
     else:
         view = _PlainView()
     with view:
-        asyncio.run(_follow(url.rstrip("/"), job_id, view))
+        ending = asyncio.run(_follow(url.rstrip("/") + job_path(job_id), view))
+    if ending != "completed":
+        sys.exit(1)
 
 
 class _View:
@@ -90,7 +95,7 @@ class _PlainView(_View):
 
     def discard(self) -> None:
         self._end_text()
-        click.echo("(the worker was lost: what came before is void)")
+        click.echo("(that attempt is over: what came before is void)")
 
     def _end_text(self) -> None:
         if self._in_text:
@@ -128,7 +133,9 @@ class _LiveView(_View):
         self._live.update(Group(transitions(self._events), Text(), Text(self._text.strip())))
 
 
-async def _follow(url: str, job_id: str, view: _View) -> None:
+async def _follow(path: str, view: _View) -> str:
+    """Show a job until it ends; the event that ended it."""
+
     async def on_event(message: ServerSentEvent) -> None:
         view.event(message.json())
 
@@ -138,25 +145,33 @@ async def _follow(url: str, job_id: str, view: _View) -> None:
         elif message.event == "attempt_lost":
             view.discard()
 
-    async with httpx.AsyncClient(timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS)) as client:
-        path = f"{url}/v1/jobs/{job_id}"
+    async with httpx.AsyncClient(
+        timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS), trust_env=False
+    ) as client:
         output = asyncio.create_task(_stream(client, f"{path}/output", on_output))
         try:
-            await _stream(client, f"{path}/events", on_event)
+            ending = await _stream(client, f"{path}/events", on_event)
             await output  # It ends with the job too.
+            return ending
         finally:
             output.cancel()
             await asyncio.gather(output, return_exceptions=True)
 
 
-async def _stream(client: httpx.AsyncClient, url: str, on_message: Any) -> None:
-    """Pass on every message until the stream ends; a lost connection resumes after the last one."""
+async def _stream(client: httpx.AsyncClient, url: str, on_message: Any) -> str:
+    """Pass on every message until the one that ends the job, and name that.
+
+    A connection that is lost, or that the API closes as it stops, resumes after the last message.
+    """
     loop = asyncio.get_running_loop()
-    last_id, heard_at = "", loop.time()
+    last_id, heard_at, was_there = "", loop.time(), False
     while True:
         headers = {"Last-Event-ID": last_id} if last_id else {}
         try:
             async with aconnect_sse(client, "GET", url, headers=headers) as source:
+                was_there = True
+                if source.response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                    raise httpx.RemoteProtocolError("its store does not answer")
                 if source.response.status_code != httpx.codes.OK:
                     await source.response.aread()
                     raise ClientError(refusal(source.response))
@@ -164,10 +179,13 @@ async def _stream(client: httpx.AsyncClient, url: str, on_message: Any) -> None:
                     heard_at = loop.time()
                     last_id = message.id or last_id
                     await on_message(message)
-                return
+                    if message.event in _ENDINGS:
+                        return message.event
+                trouble: Exception = httpx.RemoteProtocolError("it closed the stream")
         except (httpx.HTTPError, SSEError) as error:
-            if loop.time() - heard_at > _AWAY_SECONDS_MAX or not last_id:
-                raise unreachable(url, error) from error
+            trouble = error
+        if loop.time() - heard_at > _AWAY_SECONDS_MAX or not was_there:
+            raise unreachable(url, trouble) from trouble
         await asyncio.sleep(_RECONNECT_SECONDS)
 
 

@@ -43,6 +43,7 @@ class Executor:
         consumer: str,
         limits: LossLimits,
         monotonic: Callable[[], float],
+        on_upstream_error: Callable[[UpstreamError], None],
     ) -> None:
         self._store = store
         self._emitter = emitter
@@ -51,6 +52,7 @@ class Executor:
         self._consumer = consumer
         self._limits = limits
         self._monotonic = monotonic
+        self._on_upstream_error = on_upstream_error
 
     async def run(self, delivery: Delivery) -> None:
         """Take a delivery from the lane to an outcome on the log.
@@ -110,6 +112,7 @@ class Executor:
                 lease.enter(scope)
                 return await self._stream(lease, call, output)
         except UpstreamError as failure:
+            self._on_upstream_error(failure)
             return _failed(lease.job, failure.error)
         except TimeoutError:
             return self._stopped(lease, timeout_seconds)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
@@ -22,7 +23,7 @@ from consumers.recovery import Recovery
 from consumers.upstream.base import Upstream, UpstreamError
 from core.bells import Bells
 from core.errors import StoreError
-from core.events import Gpu, WorkerDraining, WorkerStarted, WorkerStopped
+from core.events import ErrorKind, Gpu, WorkerDraining, WorkerStarted, WorkerStopped
 from core.fleet import FactRefused, worker_subject
 from core.keys import WORK_BELL
 from core.output import Emitter
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 1.0  # A bell may be lost; then work is found this much later.
 MODELS_EVERY_SECONDS: Final = 10.0
 _AFTER_ERROR_SECONDS: Final = 0.5
+_SIGNS_OF_DEATH: Final = frozenset(
+    {ErrorKind.CONNECT, ErrorKind.LOST_STREAM, ErrorKind.OVERLOAD, ErrorKind.TIMEOUT}
+)
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -92,7 +96,14 @@ class Worker:
         self.leases = Leases(store, lease_client, identity.name, identity.lease_seconds)
         emitter = Emitter(store, identity.lease_seconds)
         self._executor = Executor(
-            store, emitter, upstream, self.leases, identity.name, limits, time.monotonic
+            store,
+            emitter,
+            upstream,
+            self.leases,
+            identity.name,
+            limits,
+            time.monotonic,
+            self._doubt_upstream,
         )
         self._recovery = Recovery(
             store, self._roster, identity.name, identity.lease_seconds, limits, self.leases.holds
@@ -101,6 +112,7 @@ class Worker:
             set()
         )  # Deliveries with a task here: job and lane entry.
         self._task_ended = asyncio.Event()
+        self._upstream_in_doubt = asyncio.Event()
         self._upstream_trouble: str | None = None  # Said once, not at every try.
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
@@ -225,8 +237,22 @@ class Worker:
 
     async def _keep_learning_models(self) -> None:
         while True:
-            await asyncio.sleep(MODELS_EVERY_SECONDS)
+            pause_seconds = MODELS_EVERY_SECONDS if self.models else _AFTER_ERROR_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_seconds):
+                    await self._upstream_in_doubt.wait()
+            self._upstream_in_doubt.clear()
             await self._learn_models()
+
+    def _doubt_upstream(self, failure: UpstreamError) -> None:
+        """After an error that a dead server would give: look now, and claim nothing for one that is away.
+
+        Otherwise every waiting job would spend its attempts on a server that is being restarted.
+        """
+        if failure.error.kind is ErrorKind.CONNECT:
+            self.models = frozenset()
+        if failure.error.kind in _SIGNS_OF_DEATH:
+            self._upstream_in_doubt.set()
 
     async def _learn_models(self) -> None:
         """Ask what the upstream serves. While it does not answer, nothing is claimed for it."""
@@ -236,7 +262,11 @@ class Worker:
             if str(error) != self._upstream_trouble:
                 self._upstream_trouble = str(error)
                 address = self._upstream.address
-                log.warning("nothing is claimed until %s lists its models: %s", address, error)
+                log.warning(
+                    "nothing is claimed until %s lists its models (is UPSTREAM_URL right?): %s",
+                    address,
+                    error,
+                )
             models = frozenset()
         else:
             self._upstream_trouble = None

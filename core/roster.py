@@ -34,8 +34,8 @@ class Member(Struct, frozen=True):
 
     @property
     def models(self) -> frozenset[str]:
-        """The models that it serves, or served when it was last heard of."""
-        return frozenset(self.heartbeat.models if self.heartbeat else self.worker.models)
+        """The models that it serves, or has served: its server may be away for a moment."""
+        return frozenset(self.worker.models).union(self.heartbeat.models if self.heartbeat else ())
 
 
 class Roster:

@@ -1,12 +1,14 @@
 """Processes of `respool` for the tests of the command line."""
 
 import json
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.cli.running import StartUp, Up
 from tests.processes import respool
@@ -41,7 +43,9 @@ def start_up(tmp_path: Path) -> Iterator[StartUp]:
 def _stop_store(data_dir: Path) -> None:
     """A killed `up` leaves its store behind, for the next one to take over."""
     try:
-        pid = json.loads((data_dir / "store.json").read_bytes())["pid"]
+        port = json.loads((data_dir / "store.json").read_bytes())["port"]
     except FileNotFoundError:
         return
-    subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis(port=port, retry=once) as client, suppress(redis.RedisError):
+        client.shutdown(nosave=True, force=True)

@@ -1,6 +1,7 @@
 """The commands that are a client: submit, show, watch, cancel, requeue; what they print and refuse."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -89,6 +90,10 @@ def test_a_whole_request_comes_from_a_file_or_from_stdin(start_up: StartUp, tmp_
         (("submit", "--model", "echo", "--request", "/nowhere.json"), "/nowhere.json"),
         (("submit", "--model", "echo", "--metadata", "oops", "hi"), "KEY=VALUE"),
         (("submit", "--model", "echo", "--max-attempts", "0", "hi"), "max_attempts"),
+        (("submit", "--model", "echo", "--delay", "nan", "hi"), "a number of seconds"),
+        (("submit", "--model", "echo", "--idempotency-key", "é", "hi"), "printable ASCII"),
+        (("show", "a?b=1"), "there is no job a?b=1"),
+        (("show", ""), "a job's id is needed"),
         (("frobnicate",), "No such command"),
     ],
 )
@@ -120,3 +125,38 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     done = _run("http://127.0.0.1:1", command, "--help")
     assert done.returncode == 0
     assert "Example:" in done.stdout
+
+
+def test_a_job_that_does_not_complete_is_a_failure_for_scripts(shared_up: Up) -> None:
+    asked = ("submit", "--model", "echo", "--kind", "chat", "--request", "-")
+    bad = '{"messages": ["no message"]}'
+    for how in (("--wait", "20"), ("--watch",)):
+        done = run(shared_up, *asked, *how, stdin=bad)
+        assert done.returncode == 1
+        assert "failed" in done.stdout
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(shared_up: Up) -> None:
+    arguments = ("--metadata", "k=[/x][bold]", "--wait", "20")
+    done = run(shared_up, "submit", "--model", "echo", *arguments, "hi")
+    assert done.returncode == 0
+    assert "[/x][bold]" in done.stdout
+
+
+def test_watch_goes_on_when_the_api_was_stopped_and_started_again(start_up: StartUp) -> None:
+    port = str(free_port())
+    up = start_up(API_PORT=port).until_ready_on(port)
+    job = up.submit_delayed("hello", delay_seconds=3)
+    with subprocess.Popen(
+        [RESPOOL, "watch", "--json", job["id"]],
+        env=clean_environment({"RESPOOL_URL": f"http://127.0.0.1:{port}"}),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert watching.stdout is not None
+        assert "submitted" in watching.stdout.readline()
+        up.process.send(signal.SIGINT)
+        assert up.process.wait() == 0
+        start_up(API_PORT=port).until_ready_on(port)
+        assert "completed" in watching.stdout.read()
+        assert watching.wait(30) == 0

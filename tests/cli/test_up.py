@@ -104,3 +104,26 @@ def test_a_wrong_setting_is_named_with_what_it_takes(
     assert variable in up.process.output
     assert says in up.process.output
     assert "Traceback" not in up.process.output
+
+
+def test_a_store_that_was_left_while_it_was_starting_is_found_too(start_up: StartUp) -> None:
+    first = start_up()
+    while not (first.data_dir / "store.json").exists():
+        time.sleep(0.001)
+    first.process.kill()
+    second = start_up().until_ready()
+    assert second.submit("hello", prefer="wait=20")["status"] == "completed"
+    ours = str(second.data_dir.resolve())
+    running = subprocess.run(["pgrep", "-f", f"dir {ours}"], capture_output=True, check=False)
+    assert len(running.stdout.split()) <= 1
+
+
+def test_a_store_that_was_restarted_and_then_left_is_found_too(start_up: StartUp) -> None:
+    up = start_up().until_ready()
+    before = up.store_pid()
+    subprocess.run(["kill", "-9", str(before)], check=True)
+    up.submit_until_accepted("hello")
+    assert up.store_pid() != before
+    up.process.kill()
+    up = start_up().until_ready()
+    assert up.submit("again", prefer="wait=20")["status"] == "completed"

@@ -10,11 +10,11 @@ from msgspec import Raw
 from redis.asyncio import Redis
 
 from consumers.claims import Claims
-from consumers.upstream.base import Answer, Call, Chunk
+from consumers.upstream.base import Answer, Call, Chunk, UpstreamError
 from core.batching import Batcher
 from core.commands import Cancel
 from core.errors import StoreUnavailable
-from core.events import Priority, WorkerStarted
+from core.events import ErrorKind, Priority, WorkerStarted
 from core.fleet import WorkerStatus
 from core.keys import LaneName
 from core.redis import connect
@@ -242,3 +242,32 @@ async def test_a_redis_that_wants_replicas_is_waited_for(
         await asyncio.sleep(0.5)
         await client.config_set("min-replicas-to-write", "0")
         assert isinstance(await ended(store, await a_job(store)), Completed)
+
+
+async def test_a_server_that_is_away_costs_the_waiting_jobs_nothing(
+    server: RedisServer, store: EventStore
+) -> None:
+    class Restarting(Scripted):
+        is_away = False
+
+        async def models(self) -> frozenset[str]:
+            if self.is_away:
+                raise UpstreamError(ErrorKind.CONNECT, "connection refused")
+            return await super().models()
+
+        async def stream(self, call: Call) -> AsyncGenerator[Chunk | Answer, None]:
+            if self.is_away:
+                raise UpstreamError(ErrorKind.CONNECT, "connection refused")
+            async for item in super().stream(call):
+                yield item
+
+    upstream = Restarting()
+    async with a_worker(server, upstream, concurrency=2):
+        upstream.is_away = True
+        jobs = [await a_job(store, attempts_max=2) for _ in range(12)]
+        await asyncio.sleep(2.5)  # Long enough for two attempts of each, if they were made.
+        upstream.is_away = False
+        for job in jobs:
+            assert isinstance(await ended(store, job), Completed)
+    failed = [(await types_of(store, job)).count("attempt_failed") for job in jobs]
+    assert sum(failed) <= 2  # Those that found out.
