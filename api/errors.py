@@ -107,6 +107,12 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Err
     message = error.detail
     if status == 404:
         message = f"there is no {request.method} {request.url.path}; /docs lists what there is"
+    elif status == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        message = f"{request.url.path} takes {allowed}, not {request.method}"
+    elif status == 413:
+        limit = request.app.request_max_body_size
+        message = f"the body is larger than the {limit} bytes that MAX_BODY_BYTES allows"
     return respond(ApiError(status, _CODES.get(status, "invalid_request"), message), error.headers)
 
 

@@ -42,13 +42,13 @@ async def test_an_empty_body_is_malformed_and_the_answer_says_that_it_is_empty(a
 async def test_a_wrong_value_names_its_field(api: Api) -> None:
     for field, value, says in [
         ("model", 7, "Expected `str`"),  # a number for a text
-        ("model", "", "matching regex"),
-        ("model", "two words", "matching regex"),  # a model with a space
-        ("model", "echo\n", "matching regex"),  # a model that ends with a newline
-        ("model", "m" * 257, "matching regex"),  # a long model
-        ("queue", "a:b", "matching regex"),  # a queue with a colon
-        ("queue", "a\n", "matching regex"),  # a queue that ends with a newline
-        ("queue", "q" * 65, "matching regex"),  # a long queue
+        ("model", "", "takes 1 to"),
+        ("model", "two words", "takes 1 to"),  # a model with a space
+        ("model", "echo\n", "takes 1 to"),  # a model that ends with a newline
+        ("model", "m" * 257, "takes 1 to"),  # a long model
+        ("queue", "a:b", "takes 1 to"),  # a queue with a colon
+        ("queue", "a\n", "takes 1 to"),  # a queue that ends with a newline
+        ("queue", "q" * 65, "takes 1 to"),  # a long queue
         ("delay_seconds", "5", "Expected `float`"),  # a text for a number
         ("delay_seconds", -1, ">= 0"),  # a negative delay
         ("delay_seconds", 1e300, "<= 31622400"),  # a delay of ages
