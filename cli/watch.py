@@ -134,12 +134,22 @@ class _LiveView(_View):
 
 
 async def _follow(path: str, view: _View) -> str:
-    """Show a job until it ends; the event that ended it."""
+    """Show a job until it ends; the event that ended it.
+
+    Two streams, shown as one: tokens after the claim that they come from, the ending after them.
+    """
+    begun = asyncio.Event()
 
     async def on_event(message: ServerSentEvent) -> None:
+        if message.event in _ENDINGS:
+            begun.set()
+            await asyncio.wait({output})
         view.event(message.json())
+        if message.event == "claimed":
+            begun.set()
 
     async def on_output(message: ServerSentEvent) -> None:
+        await begun.wait()
         if message.event == "chunk":
             view.token(text_of(message.json()))
         elif message.event == "attempt_lost":
