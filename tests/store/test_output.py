@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from consumers.claims import Claims
 from core.bells import Bells
 from core.commands import Cancel, Claim, Lose
@@ -100,3 +102,18 @@ async def test_every_bell_rings_after_a_reconnect(store: EventStore) -> None:
 async def test_hearing_does_not_wait_for_a_redis_that_is_away(store: EventStore) -> None:
     async with Bells(store.client).hear("job", confirm_seconds=0.05) as bell:
         assert not await bell.wait(0.01)
+
+
+async def test_a_quiet_doorbell_connection_is_asked_and_kept(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.bells._SILENCE_SECONDS", 0.05)
+    bells = Bells(store.client)
+    running = asyncio.create_task(bells.run())
+    async with bells.hear(WORK_BELL) as bell:
+        await bell.wait(0.2)  # The subscription itself rings once; a new connection would too.
+        assert not await bell.wait(0.5)
+        await store.client.publish(WORK_BELL, "")
+        assert await bell.wait(5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
