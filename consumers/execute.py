@@ -19,7 +19,7 @@ from core.events import ErrorKind, JobError, LostBecause, Submitted, Timings
 from core.job import CommandRefused, decide
 from core.output import Emitter
 from core.states import Running
-from core.store import Claim, EventStore
+from core.store import Claim, EventStore, Fence
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Executor:
             error = JobError(ErrorKind.BAD_REQUEST, "the job's request is no longer in the log")
             return Fail(job.claims, error, jitter=0.0)
         call = Call(job.kind, job.model, submitted.request, submitted.traceparent)
-        output = OutputWriter(self._emitter, lease.job_id, job.claims)
+        output = OutputWriter(self._emitter, lease.job_id, job.claims, self._consumer)
         command = await self._attempt(lease, call, output)
         if command is not None:
             await output.finish()  # A reader has all of it before the job ends.
@@ -166,8 +166,9 @@ class Executor:
 
         A cancel that comes in between changes the version and not the claim, so the outcome counts.
         """
+        fence = Fence(lease.job.claims, self._consumer)
         try:
-            await self._store.execute(lease.job_id, command, lease.job)
+            await self._store.execute(lease.job_id, command, lease.job, fence)
         except (CommandRefused, NotOwner, UnknownJob) as error:
             log.warning("job %s: outcome not written: %s", lease.job_id, error)
 

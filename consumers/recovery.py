@@ -2,12 +2,13 @@
 
 XAUTOCLAIM is atomic, so no lock decides who does it. A crash is not a failure: it costs the job a
 delivery, and `decide` says what follows. While Redis cannot be reached nobody can renew, and idle
-times run on all the same; so after a reconnect nothing is recovered for one lease.
+times run on all the same; so after an outage nothing is recovered for one lease: `recover.lua` says
+how that is known.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final
 
@@ -29,7 +30,19 @@ from core.store import Claim, EventStore
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS: Final = 1.0
+TIDY_EVERY_SECONDS: Final = 60.0
+OUTAGE_MS_MIN: Final = 2_000  # Workers are slow now and then; that is no outage.
 _ENTRIES_PER_CALL: Final = 50
+_LANES_PER_CALL: Final = 500
+
+
+def outage_ms(lease_ms: int) -> int:
+    """How long nobody must have looked for it to have been an outage.
+
+    A lease is renewed three times, so one of these is missed in a third of it, and the rest outlives
+    that. Under leases of less than 6 s the shortest outages go unnoticed, which costs deliveries.
+    """
+    return max(lease_ms // 3, OUTAGE_MS_MIN)
 
 
 class Recovery:
@@ -47,72 +60,116 @@ class Recovery:
         self._store = store
         self._roster = roster
         self._consumer = consumer
-        self._lease_seconds = lease_seconds
+        self._lease_ms = round(lease_seconds * 1_000)
         self._limits = limits
         self._is_mine = is_mine
         self._cursors: dict[str, str] = {}
-        self._not_before = float("-inf")
+        self._tidied_at = float("-inf")
 
     async def run(self) -> None:
         """Recover for ever, once a second."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             try:
-                if self.may_recover:
-                    await self.recover()
-                    await self.report_lost()
+                living = await self.report_lost()
+                await self.recover(living)
+                if loop.time() - self._tidied_at >= TIDY_EVERY_SECONDS:
+                    await self.tidy(living, max(self._lease_ms, round(TIDY_EVERY_SECONDS * 1_000)))
+                    self._tidied_at = loop.time()
             except StoreError as error:
                 log.warning("nothing recovered: %s", error)
-                self.pause()
 
-    def pause(self) -> None:
-        """Recover nothing for one lease: Redis was away, so silence proves nothing."""
-        self._not_before = asyncio.get_running_loop().time() + self._lease_seconds
+    async def report_lost(self) -> frozenset[str]:
+        """Put on the log who has been silent for a lease; the names of the living.
 
-    @property
-    def may_recover(self) -> bool:
-        """Say whether Redis has been there for a lease."""
-        return asyncio.get_running_loop().time() >= self._not_before
+        Raises StoreUnavailable.
+        """
+        members = await self._roster.members()
+        for member in members:
+            if member.heartbeat is None and not member.worker.has_ended:
+                with suppress(FactRefused):  # Somebody else has reported it.
+                    await self._roster.record(member.name, WorkerLost(by=self._consumer))
+        return frozenset(member.name for member in members if member.heartbeat)
 
-    async def recover(self) -> int:
+    async def recover(self, living: Collection[str] = ()) -> int:
         """Look at every lane once; how many entries were taken over. Raises StoreUnavailable."""
         taken = 0
         for keys in self._store.shards:
             lanes = await known_lanes(self._store, keys)
-            todo = lanes
-            while todo:
-                todo, count = await self._sweep(keys, todo)
+            while (
+                True
+            ):  # Once even without any lanes, or the next look would take it for an outage.
+                lanes, count = await self._sweep(keys, lanes, living)
                 taken += count
+                if not lanes:
+                    break
         return taken
 
-    async def _sweep(self, keys: ShardKeys, lanes: list[LaneName]) -> tuple[list[LaneName], int]:
+    async def tidy(self, living: Collection[str], idle_ms: int) -> tuple[int, int]:
+        """Strike off the consumers of dead workers that hold nothing, and lanes that nothing waits in.
+
+        `idle_ms` is how long either must have been silent; how many of each. Raises StoreUnavailable.
+        """
+        consumers = lanes = 0
+        for keys in self._store.shards:
+            known = await known_lanes(self._store, keys)
+            for start in range(0, len(known), _LANES_PER_CALL):
+                some = known[start : start + _LANES_PER_CALL]
+                ask = {
+                    "prefix": keys.prefix,
+                    "idle_ms": idle_ms,
+                    "names": [{"lane": name.lane, "serves": name.serves} for name in some],
+                    "living": dict.fromkeys(living, True),
+                }
+                names = [keys.lanes, keys.hungry, *(keys.ready(name) for name in some)]
+                struck = await functions.call(self._store.client, "tidy", names, ask)
+                consumers, lanes = consumers + struck[0], lanes + struck[1]
+        return consumers, lanes
+
+    async def _sweep(
+        self, keys: ShardKeys, lanes: list[LaneName], living: Collection[str]
+    ) -> tuple[list[LaneName], int]:
         """One call over `lanes`; which of them have more to look at, and how many were taken."""
         names = [keys.ready(lane) for lane in lanes]
         ask = {
             "consumer": self._consumer,
-            "lease_ms": round(self._lease_seconds * 1_000),
+            "lease_ms": self._lease_ms,
+            "outage_ms": outage_ms(self._lease_ms),
             "cursors": [self._cursors.get(name, "0-0") for name in names],
             "count": _ENTRIES_PER_CALL,
             "prefix": keys.prefix,
         }
-        replies = await functions.call(self._store.client, "recover", names, ask)
+        wait_ms, *replies = await functions.call(
+            self._store.client, "recover", [keys.recovery, *names], ask
+        )
+        if wait_ms:
+            log.info("nothing is recovered for %d ms: Redis was away", wait_ms)
+            return [], 0
         unfinished: list[LaneName] = []
-        taken = 0
+        losses = []
         for lane, name, (cursor, entries) in zip(lanes, names, replies, strict=True):
-            self._cursors[name] = cursor.decode()
+            self._cursors.pop(name, None)
             if cursor != b"0-0":
+                self._cursors[name] = cursor.decode()
                 unfinished.append(lane)
-            for entry, job_id, flat in entries:
+            for entry, job_id, flat, owner in entries:
                 if not self._is_mine(job_id.decode(), entry.decode()):
-                    await self._take_back(job_id.decode(), flat, entry.decode())
-                    taken += 1
-        return unfinished, taken
+                    losses.append(
+                        self._take_back(
+                            job_id.decode(), flat, entry.decode(), owner.decode(), living
+                        )
+                    )
+        await asyncio.gather(*losses)
+        return unfinished, len(losses)
 
-    async def _take_back(self, job_id: str, flat: list[bytes], entry: str) -> None:
+    async def _take_back(
+        self, job_id: str, flat: list[bytes], entry: str, owner: str, living: Collection[str]
+    ) -> None:
         try:
             head = head_of(flat)
             assert head is not None, "the recover function takes only entries that have a head"
-            events = self._loss(head.job)
+            events = self._loss(head.job, owner, is_alive=owner in living)
             await self._store.append(job_id, head.job, events, Claim(self._consumer, entry))
         except FromTheFuture as error:
             log.error("job %s passed over: %s", job_id, error)
@@ -121,22 +178,16 @@ class Recovery:
         else:
             log.warning("job %s recovered", job_id)
 
-    def _loss(self, job: Job) -> tuple[JobEvent, ...]:
-        """The events that give a job back; one that was never started is claimed for that first."""
+    def _loss(self, job: Job, owner: str, *, is_alive: bool) -> tuple[JobEvent, ...]:
+        """The events that give a job back; one that was never started is claimed for that first.
+
+        That costs a delivery only if its worker died: of a lost reply it can happen to any job, and a
+        job that kills whoever reads it would go round for ever.
+        """
         bounds = (self._limits.deliveries_max, self._limits.recovery_policy)
         if not isinstance(job, Queued):
-            claims = job.claims
-            return decide(job, Lose(claims, LostBecause.LEASE_RAN_OUT, *bounds))
-        [claimed] = decide(job, ClaimJob(self._consumer))
+            return decide(job, Lose(job.claims, LostBecause.LEASE_RAN_OUT, *bounds))
+        why = LostBecause.NEVER_STARTED if is_alive else LostBecause.LEASE_RAN_OUT
+        [claimed] = decide(job, ClaimJob(owner or self._consumer))
         running = evolve(job, claimed)
-        return (
-            claimed,
-            *decide(running, Lose(running.claims, LostBecause.NEVER_STARTED, *bounds)),
-        )
-
-    async def report_lost(self) -> None:
-        """Put on the log which workers have been silent for a lease. Raises StoreUnavailable."""
-        for member in await self._roster.members():
-            if member.heartbeat is None and not member.worker.has_ended:
-                with suppress(FactRefused):  # Somebody else has reported it.
-                    await self._roster.record(member.name, WorkerLost(by=self._consumer))
+        return (claimed, *decide(running, Lose(running.claims, why, *bounds)))

@@ -24,7 +24,7 @@ from consumers.upstream.base import Upstream, UpstreamError
 from core.bells import Bells
 from core.errors import StoreError
 from core.events import ErrorKind, Gpu, WorkerDraining, WorkerStarted, WorkerStopped
-from core.fleet import FactRefused, worker_subject
+from core.fleet import FactRefused, WorkerStatus, worker_subject
 from core.keys import WORK_BELL
 from core.output import Emitter
 from core.roster import Heartbeat, Roster
@@ -114,13 +114,13 @@ class Worker:
         self._task_ended = asyncio.Event()
         self._upstream_in_doubt = asyncio.Event()
         self._upstream_trouble: str | None = None  # Said once, not at every try.
+        self._is_draining = False
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
         """Work until asked to stop, then drain. Raises StoreUnavailable if Redis is away at the start."""
         if not await self._upstream_answers(stop):
             return
-        await self._beat()  # First, or it would look dead for a moment.
-        await self._roster.record(self.identity.name, self._started())
+        await self._beat()
         async with asyncio.TaskGroup() as around:
             keeping = [
                 around.create_task(self._bells.run()),
@@ -133,6 +133,7 @@ class Worker:
             async with asyncio.TaskGroup() as jobs:
                 giving_back = jobs.create_task(self._give_back(stop))
                 await self._claim_until(stop, jobs, is_ready)
+                self._is_draining = True
                 await self._say(WorkerDraining(running=len(self._in_hand)))
                 while self._in_hand:
                     await self._a_task_ended()
@@ -160,7 +161,6 @@ class Worker:
                     log.warning("nothing claimed: %s", error)
                     self.claimed_at = float("-inf")
                     may_be_stranded = True
-                    self._recovery.pause()
                     await bell.wait(_AFTER_ERROR_SECONDS)
                     continue
                 self.claimed_at = time.monotonic()
@@ -218,9 +218,18 @@ class Worker:
                 log.warning("no heartbeat: %s", error)
 
     async def _beat(self) -> None:
+        """Say that this worker is alive; if the log does not know it, or takes it for lost, that it is there.
+
+        So it was cut off for longer than a lease, or the store is another one than before.
+        """
         heartbeat = Heartbeat(running=len(self._in_hand), models=tuple(sorted(self.models)))
         expires_ms = round(self.identity.lease_seconds * 1_000)
-        await self._roster.beat(self.identity.name, heartbeat, expires_ms)
+        status = await self._roster.beat(self.identity.name, heartbeat, expires_ms)
+        if status in {None, WorkerStatus.LOST}:
+            with suppress(FactRefused):
+                await self._roster.record(self.identity.name, self._started())
+            if self._is_draining:
+                await self._say(WorkerDraining(running=len(self._in_hand)))
 
     async def _upstream_answers(self, stop: Stop) -> bool:
         """Wait for the upstream, which may be starting too; False if asked to stop meanwhile."""

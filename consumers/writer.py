@@ -9,10 +9,11 @@ from core.output import Emitter, Write
 class OutputWriter:
     """The output of one claim. A write that finds the claim gone makes `is_current` False."""
 
-    def __init__(self, emitter: Emitter, job_id: str, claim: int) -> None:
+    def __init__(self, emitter: Emitter, job_id: str, claim: int, worker: str) -> None:
         self._emitter = emitter
         self._job_id = job_id
         self._claim = claim
+        self._worker = worker
         self._sequence = 0
         self._waiting: list[bytes] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -32,7 +33,7 @@ class OutputWriter:
     async def _flush(self) -> None:
         while self._waiting and self.is_current:
             chunks, self._waiting = tuple(self._waiting), []
-            write = Write(self._job_id, self._claim, self._sequence + 1, chunks)
+            write = Write(self._job_id, self._claim, self._worker, self._sequence + 1, chunks)
             self._sequence += len(chunks)
             try:
                 self.is_current = await self._emitter.emit(write)

@@ -45,16 +45,18 @@ class Record(Struct, kw_only=True):
     owner: str | None = None  # The consumer that must hold `entry`, pending in `lane`.
     entry: str | None = None
     lane: str | None = None
+    fence: tuple[int, str] | None = None  # The claim number that must be current, and its worker.
     leave: str | None = None
     enter: tuple[str, str, str] | None = None  # The lane's key, its name, and whom it serves.
     arm: list[dict[str, Any]] = []
     disarm: list[str] = []
     counts: list[tuple[str, int]] = []
-    limit: tuple[str, int] | None = None
+    limit: tuple[str, int] | None = None  # A count, and what it must be below.
     idempotency: tuple[str, str, int] | None = None  # Key, value, milliseconds to keep it.
     expires_ms: int | None = None  # From now on; None: for ever.
     persist: bool = False  # The head had an expiry, and has it no more.
     register: bool = False
+    pause: tuple[str, bool] | None = None  # A queue, and whether it is paused from now on.
     ring: str | None = None  # A subject whose bell to ring besides the record's own.
 
 
@@ -98,6 +100,7 @@ class Appender:
             keys.lanes,
             keys.hungry,
             keys.subjects,
+            keys.paused,
         ]
         self._watermark_percent = watermark_percent
         self._batcher = Batcher(self._call, _size_bytes, patience_seconds)
@@ -134,10 +137,26 @@ def _size_bytes(record: Record) -> int:
     return sum(len(data) for _, data in record.events)
 
 
+# Fields that need no key or body of their own; absent means no.
+_SENT_AS_THEY_ARE: Final = (
+    "counts",
+    "clear",
+    "arm",
+    "disarm",
+    "fence",
+    "limit",
+    "expires_ms",
+    "persist",
+    "register",
+    "pause",
+    "ring",
+)
+
+
 def _ask(
     record: Record, key_index: Callable[[str], int], body_index: Callable[[bytes], int]
 ) -> dict[str, Any]:
-    """A record as the function takes it: absent means no."""
+    """A record as the function takes it."""
     ask: dict[str, Any] = {
         "subject": record.subject,
         "expected": record.expected,
@@ -147,14 +166,9 @@ def _ask(
         "set": record.set,
         "schema": record.schema,
     }
-    if record.counts:
-        ask["counts"] = record.counts
-    if record.clear:
-        ask["clear"] = record.clear
-    if record.arm:
-        ask["arm"] = record.arm
-    if record.disarm:
-        ask["disarm"] = record.disarm
+    for name in _SENT_AS_THEY_ARE:
+        if value := getattr(record, name):
+            ask[name] = value
     if record.owner is not None and record.lane is not None:
         ask |= {"owner": record.owner, "entry": record.entry, "lane": key_index(record.lane)}
     if record.leave is not None:
@@ -162,17 +176,7 @@ def _ask(
     if record.enter is not None:
         key, name, serves = record.enter
         ask["enter"] = {"key": key_index(key), "name": name, "serves": serves}
-    if record.limit is not None:
-        ask["limit"] = {"field": record.limit[0], "max": record.limit[1]}
     if record.idempotency is not None:
         key, value, expires_ms = record.idempotency
         ask["idempotency"] = {"key": key_index(key), "value": value, "expires_ms": expires_ms}
-    if record.expires_ms is not None:
-        ask["expires_ms"] = record.expires_ms
-    if record.persist:
-        ask["persist"] = True
-    if record.register:
-        ask["register"] = True
-    if record.ring is not None:
-        ask["ring"] = record.ring
     return ask

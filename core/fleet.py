@@ -26,7 +26,7 @@ class WorkerStatus(StrEnum):
     STARTED = "started"  # Claims. The worker itself moves it on, or whoever finds it silent.
     DRAINING = "draining"  # Finishes what it has.
     STOPPED = "stopped"  # Final.
-    LOST = "lost"  # Final: its lease ran out, and its jobs were taken back.
+    LOST = "lost"  # Silent for a lease, its jobs taken back. It starts anew if it was only cut off.
 
 
 class Worker(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Queue(Struct, frozen=True, kw_only=True):
 
 
 class FactRefused(Exception):
-    """The worker has ended, so nothing more can happen to it."""
+    """What a worker is does not allow what is said to have happened to it."""
 
 
 def worker_subject(worker: str) -> str:
@@ -67,10 +67,10 @@ def queue_subject(queue: str) -> str:
 
 def check(worker: Worker | None, event: WorkerEvent) -> None:
     """Raises FactRefused unless `event` may come next."""
-    if isinstance(event, WorkerStarted) != (worker is None):
-        raise FactRefused("a worker starts once, and before anything else")
-    if worker is not None and worker.has_ended:
-        raise FactRefused(f"the worker is {worker.status}")
+    may_start = worker is None or worker.status is WorkerStatus.LOST
+    if isinstance(event, WorkerStarted) != may_start:
+        status = "not known" if worker is None else worker.status.value
+        raise FactRefused(f"the worker is {status}")
 
 
 def evolve_worker(worker: Worker | None, event: WorkerEvent) -> Worker:
@@ -78,7 +78,8 @@ def evolve_worker(worker: Worker | None, event: WorkerEvent) -> Worker:
     match event:
         case WorkerStarted():
             fields = structs.asdict(event)
-            return Worker(version=1, status=WorkerStatus.STARTED, **fields)
+            version = 1 if worker is None else worker.version + 1
+            return Worker(version=version, status=WorkerStatus.STARTED, **fields)
         case WorkerDraining():
             status = WorkerStatus.DRAINING
         case WorkerStopped():

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from core.errors import StoreNotReady
 from core.redis import answering
 
-VERSION: Final = 1
+VERSION: Final = 2
 LIBRARY: Final = f"respool_{VERSION}"
 _PARTS: Final = ("prelude", "append", "claim", "lease", "recover", "timers", "view")
 

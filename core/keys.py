@@ -64,7 +64,7 @@ class ShardKeys(Struct, frozen=True):
 
     @property
     def lanes(self) -> str:
-        """A set: the name of every lane there ever was."""
+        """A set: the name of every lane there is."""
         return f"{self.prefix}lanes"
 
     @property
@@ -76,6 +76,11 @@ class ShardKeys(Struct, frozen=True):
     def paused(self) -> str:
         """A set of queues whose jobs are not to be claimed."""
         return f"{self.prefix}paused"
+
+    @property
+    def recovery(self) -> str:
+        """A hash: when somebody last looked for what to recover, and from when on that is allowed."""
+        return f"{self.prefix}recovery"
 
     @property
     def subjects(self) -> str:

@@ -36,6 +36,7 @@ class Write(Struct, frozen=True):
 
     job_id: str
     claim: int
+    worker: str  # Who was given that claim.
     sequence: int
     chunks: tuple[bytes, ...]
 
@@ -68,6 +69,7 @@ class Emitter:
                 {
                     "job": write.job_id,
                     "claim": write.claim,
+                    "worker": write.worker,
                     "sequence": write.sequence,
                     "first": len(chunks) + 2,  # ARGV[1] is the ask.
                     "count": len(write.chunks),

@@ -9,8 +9,8 @@ from msgspec import Struct
 from core import functions
 from core.appender import new_record
 from core.errors import Conflict, StoreError
-from core.events import WorkerEvent
-from core.fleet import Worker, check, evolve_worker, worker_subject
+from core.events import WorkerEvent, WorkerStarted
+from core.fleet import Worker, WorkerStatus, check, evolve_worker, worker_subject
 from core.head import read_fields
 from core.store import EventStore
 
@@ -46,15 +46,16 @@ class Roster:
         self._keys = store.shards[0]
 
     async def record(self, name: str, event: WorkerEvent) -> Worker:
-        """Put a worker's fact on the log. Raises FactRefused if it has ended, StoreUnavailable."""
+        """Put a worker's fact on the log. Raises FactRefused if it cannot be, StoreUnavailable."""
         for _ in range(_CONFLICTS_MAX):
             before = await self._load(name)
             check(before, event)
             after = evolve_worker(before, event)
             record = new_record(self._keys, worker_subject(name), before, (event,), after)
-            record.register = before is None
+            record.register = isinstance(event, WorkerStarted)
             if after.has_ended:
                 record.expires_ms = self._store.bounds.retention_ms
+            record.persist = before is not None and before.has_ended
             try:
                 await self._store.write(0, record)
             except Conflict:
@@ -62,11 +63,13 @@ class Roster:
             return after
         raise StoreError(f"worker {name} changed {_CONFLICTS_MAX} times while it was being written")
 
-    async def beat(self, name: str, heartbeat: Heartbeat, expires_ms: int) -> None:
-        """Say that a worker is alive. Raises StoreUnavailable."""
+    async def beat(self, name: str, heartbeat: Heartbeat, expires_ms: int) -> WorkerStatus | None:
+        """Say that a worker is alive; what the log says of it, None if nothing. Raises StoreUnavailable."""
         body = msgspec.json.encode(heartbeat)
+        names = [self._keys.alive(name), self._keys.head(worker_subject(name))]
         ask = {"expires_ms": expires_ms}
-        await functions.call(self._store.client, "beat", [self._keys.alive(name)], ask, [body])
+        status = await functions.call(self._store.client, "beat", names, ask, [body])
+        return WorkerStatus(status.decode()) if status else None
 
     async def members(self) -> list[Member]:
         """Every worker there is, or was within the retention time. Raises StoreUnavailable."""

@@ -72,6 +72,13 @@ class Claim(Struct, frozen=True):
     entry: str
 
 
+class Fence(Struct, frozen=True):
+    """The proof that a claim is the caller's own: its number, and who was given it."""
+
+    claim: int
+    worker: str
+
+
 class View(Struct, frozen=True):
     """A job with its first and its last event; an event that was trimmed is None."""
 
@@ -134,25 +141,32 @@ class EventStore:
         job_id: str,
         before: Job,
         events: Sequence[JobEvent],
-        claim: Claim | None = None,
+        proof: Claim | Fence | None = None,
     ) -> Recorded:
         """Write what comes after `before`, if that is still the job's state.
 
-        Raises Conflict with the newer state; NotOwner if `claim` is given and the lane entry is not
-        pending for that consumer; FromTheFuture if a newer release wrote the head; StoreUnavailable.
+        Raises Conflict with the newer state; NotOwner if a proof is given and does not hold: the lane
+        entry is not pending for that consumer, or the claim is another worker's; FromTheFuture if a newer release wrote the head; StoreUnavailable.
         """
         after = fold(events, before)
         if not events or after is None:
             return Recorded(before, ())
         record = self._record(job_id, before, events, after)
-        if claim is not None and isinstance(before, IN_A_LANE):
-            record.owner, record.entry = claim.consumer, claim.entry
-            record.lane = self._lane_key(job_id, before)
+        match proof:
+            case Claim(consumer, entry) if isinstance(before, IN_A_LANE):
+                record.owner, record.entry = consumer, entry
+                record.lane = self._lane_key(job_id, before)
+            case Fence(claim, worker):
+                record.fence = (claim, worker)
         reply = await self._appenders[self.keys_of(job_id).shard].send(record)
         return Recorded(after, _log_ids(job_id, reply))
 
     async def execute(
-        self, job_id: str, command: Command, known: Job | None = None, claim: Claim | None = None
+        self,
+        job_id: str,
+        command: Command,
+        known: Job | None = None,
+        proof: Claim | Fence | None = None,
     ) -> Recorded:
         """Decide and append, again from the newer state as long as others are first.
 
@@ -163,7 +177,7 @@ class EventStore:
             if job is None:
                 job = (await self.require(job_id)).job
             try:
-                return await self.append(job_id, job, decide(job, command), claim)
+                return await self.append(job_id, job, decide(job, command), proof)
             except Conflict as conflict:
                 job = conflict.newer
         raise StoreError(f"job {job_id} changed {_CONFLICTS_MAX} times while it was being written")

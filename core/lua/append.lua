@@ -1,6 +1,6 @@
 -- append, submit: the only writers of transitions.
 --
--- KEYS  log, sequence, counts, timers, lanes, hungry, subjects; then the keys that the records name by
+-- KEYS  log, sequence, counts, timers, lanes, hungry, subjects, paused; then the keys that the records name by
 --       their index: heads, lanes, idempotency keys.
 -- ARGV  {watermark_percent, records}. Records are independent of each other: each is written whole or
 --       not at all, and each gets a reply of its own:
@@ -46,7 +46,9 @@ local function write_totals(keys, totals)
         redis.call('SET', keys[2], string.format('%.0f', totals.sequence))
     end
     for field, change in pairs(totals.changed) do
-        redis.call('HINCRBY', keys[3], field, change)
+        if redis.call('HINCRBY', keys[3], field, change) == 0 then
+            redis.call('HDEL', keys[3], field) -- Clients name queues: what is over leaves nothing.
+        end
     end
 end
 
@@ -65,13 +67,17 @@ local function answer_again(keys, record)
     return reply
 end
 
--- Why a record must not be written, or nil. `at` is the head: version, entry, schema.
+-- Why a record must not be written, or nil. `at` is the head: version, entry, schema, claims, worker.
 --
--- There is no check of the claim number: whoever decided did so on the very version that is written
--- after, and that version has one claim number. What is not versioned, output, checks it (lease.lua).
+-- The version alone does not say whose claim it is: a store that lost its tail gives the same versions
+-- and claim numbers again, to others.
 local function refusal(keys, record, at, totals, watermark)
     if at[3] and tonumber(at[3]) > record.schema then
         return { 'refused', 'newer_schema', at[3] }
+    end
+    local claim, worker = unpack(record.fence or {})
+    if claim and (tonumber(at[4]) ~= claim or at[5] ~= worker) then
+        return { 'refused', 'not_owner', at[5] or '' }
     end
     if record.owner then
         local lane = keys[record.lane]
@@ -86,8 +92,8 @@ local function refusal(keys, record, at, totals, watermark)
         end
     end
     if record.limit then
-        local counted = count_of(keys, totals, record.limit.field)
-        if counted >= record.limit.max then
+        local counted = count_of(keys, totals, record.limit[1])
+        if counted >= record.limit[2] then
             return { 'refused', 'full', tostring(counted) }
         end
     end
@@ -159,7 +165,7 @@ end
 
 local function append_one(keys, record, args, totals, watermark)
     local head = keys[record.head]
-    local at = redis.call('HMGET', head, 'version', 'entry', 'schema')
+    local at = redis.call('HMGET', head, 'version', 'entry', 'schema', 'claims', 'worker')
     if tonumber(at[1] or 0) ~= record.expected then
         return answer_again(keys, record)
     end
@@ -181,6 +187,10 @@ local function append_one(keys, record, args, totals, watermark)
     if record.idempotency then
         local idem = record.idempotency
         redis.call('SET', keys[idem.key], idem.value, 'PX', idem.expires_ms)
+    end
+    if record.pause then
+        local queue, is_paused = unpack(record.pause)
+        redis.call(is_paused and 'SADD' or 'SREM', keys[8], queue)
     end
     if record.register then
         redis.call('SADD', keys[7], record.subject)

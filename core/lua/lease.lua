@@ -20,14 +20,14 @@ local function renew(keys, ask)
 end
 
 -- KEYS  pairs of head, output
--- ARGV  {writes = {{job, claim, sequence of the first chunk, index of the first chunk, count}},
+-- ARGV  {writes = {{job, claim, worker, sequence of the first chunk, index of the first chunk, count}},
 --       chunks_max, expires_ms}, then the chunks
 -- Reply for each write 1, or 0 if the claim is not the current one: nothing was written
 --
 -- Entry ids are CLAIM-SEQUENCE, so what was written already is refused by Redis, which is as well.
 local function emit_one(head, output, write, ask, args)
-    local at = redis.call('HMGET', head, 'status', 'claims')
-    if at[1] ~= 'running' or tonumber(at[2]) ~= write.claim then
+    local at = redis.call('HMGET', head, 'status', 'claims', 'worker')
+    if at[1] ~= 'running' or tonumber(at[2]) ~= write.claim or at[3] ~= write.worker then
         return 0
     end
     for i = 0, write.count - 1 do

@@ -1,8 +1,8 @@
 -- Shared by every function of the library. `core.functions` puts the shebang and LIBRARY before it.
 --
 -- ARGV[1] is a MessagePack value, so its numbers arrive as numbers; what is read from Redis is text and
--- goes through tonumber. Bodies follow as they are, and are named by their index in ARGV. Keys are declared, but for heads that a lane or a timer names: those
--- carry the same hash tag, so they are in the declared slot.
+-- goes through tonumber. Bodies follow as they are, and are named by their index in ARGV. Keys are declared, but for heads that a lane or a timer names, and the
+-- other lanes of one that is tidied away: those carry the same hash tag, so they are in the declared slot.
 
 local GROUP = 'workers'
 
@@ -48,8 +48,8 @@ local function entry_at(stream, id)
     return id and redis.call('XRANGE', stream, id, id)[1]
 end
 
--- Whom a lane's pending entry belongs to; nil if it is not pending.
+-- Whom a lane's pending entry belongs to; nil if it is not pending, or its lane is gone.
 local function owner_of(lane, entry)
-    local pending = redis.call('XPENDING', lane, GROUP, entry, entry, 1)[1]
-    return pending and pending[2]
+    local pending = redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)
+    return pending[1] and pending[1][2]
 end

@@ -1,23 +1,51 @@
 -- recover: take over entries whose consumer has been silent for a lease.
 --
--- KEYS  lanes
--- ARGV  {consumer, lease_ms, cursors, count, prefix}
--- Reply for each lane {next cursor, entries as {entry id, job id, head}}
+-- KEYS  watch, lanes
+-- ARGV  {consumer, lease_ms, outage_ms, cursors, count, prefix}
+-- Reply {milliseconds until anything may be recovered (0: now),
+--        for each lane {next cursor, entries as {entry id, job id, head, owner}}}
 --
 -- The caller keeps the cursors: XAUTOCLAIM looks at COUNT * 10 entries a call, so that starting at 0-0
 -- each time would leave dead entries behind many live ones for ever. It drops deleted entries itself.
-local function recover_lane(lane, cursor, ask)
-    local reply = redis.pcall('XAUTOCLAIM', lane, GROUP, ask.consumer, ask.lease_ms, cursor,
-        'COUNT', ask.count)
-    if reply.err then
-        return { '0-0', {} } -- No such lane.
+
+-- Every worker calls once a second. If none did for `outage_ms`, then none could: Redis was frozen or
+-- away, or they were all cut off. Nobody could renew meanwhile, and idle times ran on all the same, so
+-- for one lease silence proves nothing. This is kept here, by Redis's clock, because a worker that has
+-- just started and a call that was in flight when Redis froze know nothing of an outage.
+local function wait_ms(watch, ask)
+    local now = now_ms()
+    local at = redis.call('HMGET', watch, 'looked_ms', 'not_before_ms')
+    local looked, not_before = tonumber(at[1] or now), tonumber(at[2] or now)
+    if math.abs(now - looked) > ask.outage_ms then
+        not_before = now + ask.lease_ms
     end
+    redis.call('HSET', watch, 'looked_ms', now, 'not_before_ms', not_before)
+    return math.max(0, not_before - now)
+end
+
+-- Who held the silent entries from `cursor` on. Asked first, as XAUTOCLAIM does not tell.
+local function owners_from(lane, cursor, ask)
+    local owners = {}
+    local rows = redis.call('XPENDING', lane, GROUP, 'IDLE', ask.lease_ms, cursor, '+', ask.count)
+    for _, row in ipairs(rows) do
+        owners[row[1]] = row[2]
+    end
+    return owners
+end
+
+local function recover_lane(lane, cursor, ask)
+    if redis.call('EXISTS', lane) == 0 then
+        return { '0-0', {} }
+    end
+    local owners = owners_from(lane, cursor, ask)
+    local reply = redis.call('XAUTOCLAIM', lane, GROUP, ask.consumer, ask.lease_ms, cursor,
+        'COUNT', ask.count)
     local taken = {}
     for _, entry in ipairs(reply[2]) do
         local job = field_of(entry, 'j')
         local head = redis.call('HGETALL', ask.prefix .. 'job:' .. job)
         if table_of(head).entry == entry[1] then
-            taken[#taken + 1] = { entry[1], job, head }
+            taken[#taken + 1] = { entry[1], job, head, owners[entry[1]] or '' }
         else
             redis.call('XACK', lane, GROUP, entry[1])
             redis.call('XDEL', lane, entry[1])
@@ -27,11 +55,70 @@ local function recover_lane(lane, cursor, ask)
 end
 
 local function recover(keys, ask)
-    local replies = {}
-    for i, lane in ipairs(keys) do
-        replies[i] = recover_lane(lane, ask.cursors[i], ask)
+    local replies = { wait_ms(keys[1], ask) }
+    for i = 2, #keys do
+        if replies[1] == 0 then
+            replies[i] = recover_lane(keys[i], ask.cursors[i - 1], ask)
+        else
+            replies[i] = { ask.cursors[i - 1], {} }
+        end
     end
     return replies
 end
 
+-- tidy: strike off consumers that are gone, and lanes that nothing waits in any more.
+--
+-- KEYS  lanes, hungry, ready lanes …
+-- ARGV  {prefix, idle_ms, names = {{lane, serves}}, living = {consumer = true}}
+-- Reply {consumers struck off, lanes struck off}
+--
+-- XGROUP DELCONSUMER would throw away what a consumer has pending, and there is nobody to recover it
+-- then: so only one that has nothing. One that is alive after all is made anew when it next reads.
+local function strike_consumers(lane, ask)
+    local struck = 0
+    for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', lane, GROUP)) do
+        local consumer = table_of(row)
+        if consumer.pending == 0 and consumer.idle >= ask.idle_ms and not ask.living[consumer.name] then
+            redis.call('XGROUP', 'DELCONSUMER', lane, GROUP, consumer.name)
+            struck = struck + 1
+        end
+    end
+    return struck
+end
+
+local function is_over(lane, ask)
+    local info = table_of(redis.call('XINFO', 'STREAM', lane))
+    local silent_ms = now_ms() - milliseconds_of(info['last-generated-id'])
+    return info.length == 0 and silent_ms >= ask.idle_ms
+        and redis.call('XPENDING', lane, GROUP)[1] == 0
+end
+
+-- A worker is woken for the first entry of a new lane anyway, so nobody needs to be hungry for it.
+local function strike_lane(keys, lane, name, ask)
+    redis.call('DEL', lane)
+    redis.call('SREM', keys[1], name.lane .. ':' .. name.serves)
+    for _, urgency in ipairs({ 'front', 'high', 'normal', 'low' }) do
+        if redis.call('EXISTS', ask.prefix .. 'ready:' .. urgency .. ':' .. name.serves) == 1 then
+            return
+        end
+    end
+    redis.call('SREM', keys[2], name.serves)
+end
+
+local function tidy(keys, ask)
+    local consumers, lanes = 0, 0
+    for i, name in ipairs(ask.names) do
+        local lane = keys[i + 2]
+        if redis.call('EXISTS', lane) == 1 then
+            consumers = consumers + strike_consumers(lane, ask)
+            if is_over(lane, ask) then
+                strike_lane(keys, lane, name, ask)
+                lanes = lanes + 1
+            end
+        end
+    end
+    return { consumers, lanes }
+end
+
 register('recover', recover, { 'allow-oom' })
+register('tidy', tidy, { 'allow-oom' })

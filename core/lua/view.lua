@@ -58,12 +58,14 @@ local function roster(keys, ask)
     return rows
 end
 
--- KEYS  heartbeat
+-- KEYS  heartbeat, the worker's head
 -- ARGV  {expires_ms}, then what the worker says of itself
+-- Reply what the log says of the worker: a status, or nothing
 --
 -- A function because SET is refused when Redis is full, and then no worker could finish anything.
 local function beat(keys, ask, args)
-    return redis.call('SET', keys[1], args[2], 'PX', ask.expires_ms)
+    redis.call('SET', keys[1], args[2], 'PX', ask.expires_ms)
+    return redis.call('HGET', keys[2], 'status')
 end
 
 register('beat', beat, { 'allow-oom' })

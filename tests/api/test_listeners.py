@@ -84,7 +84,7 @@ async def test_a_reader_that_reads_nothing_holds_up_nobody_and_leaves_no_listene
     await store.execute(job_id, Claim("w"))
     long = b'"' + b"x" * 100_000 + b'"'
     for at in range(0, 300, 30):
-        assert await Emitter(store, 1.0).emit(Write(job_id, 1, at + 1, (long,) * 30))
+        assert await Emitter(store, 1.0).emit(Write(job_id, 1, "w", at + 1, (long,) * 30))
     address = urlsplit(str(api.http.base_url))
     _, writer = await asyncio.open_connection(address.hostname, address.port, limit=1_024)
     writer.write(f"GET /v1/jobs/{job_id}/output HTTP/1.1\r\nHost: api\r\n\r\n".encode())

@@ -25,7 +25,7 @@ ECHOED = [
 
 async def emit(store: EventStore, job_id: str, claim: int, sequence: int, *words: str) -> None:
     chunks = tuple(f'"{word}"'.encode() for word in words)
-    assert await Emitter(store, 1.0).emit(Write(job_id, claim, sequence, chunks))
+    assert await Emitter(store, 1.0).emit(Write(job_id, claim, "w", sequence, chunks))
 
 
 async def lose(store: EventStore, job_id: str, claim: int) -> None:

@@ -9,11 +9,19 @@ from typing import Protocol
 
 import pytest
 
-from core.events import AttemptLost, Claimed, Completed, LostBecause, WorkerLost
-from core.log import LogEntry
+from consumers.claims import Claims
+from consumers.upstream.base import UpstreamError
+from core.commands import Cancel, Claim, Requeue
+from core.errors import Conflict, NotOwner
+from core.events import AttemptLost, Claimed, Completed, ErrorKind, LostBecause, WorkerLost
+from core.fleet import WorkerStatus
+from core.job import decide
+from core.log import LogEntry, tag_of
 from core.output import read_output
+from core.roster import Roster
 from core.states import Completed as CompletedState
 from core.states import Running
+from core.store import Claim as Proof
 from core.store import EventStore
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.given import a_job
@@ -167,4 +175,84 @@ async def test_a_job_that_kills_every_worker_is_parked_with_their_names(
         parked = await ended(store, job)
     assert list(parked.lost_workers) == killed
     assert (await types_of(store, job))[-2:] == ["attempt_lost", "failed"]
+    await audit(store)
+
+
+async def test_a_worker_that_was_taken_for_lost_is_back_on_the_log(
+    server: RedisServer, store: EventStore, start_worker: StartWorker
+) -> None:
+    job = await a_job(store)
+    frozen = start_worker()
+    await streaming(store, job)
+    name = await _claimed_by_another(store, job, [])
+    frozen.send(signal.SIGSTOP)
+    async with a_worker(server, Scripted(), lease_seconds=LEASE_SECONDS):
+        await _status(store, name, WorkerStatus.LOST)
+    frozen.send(signal.SIGCONT)
+    await _status(store, name, WorkerStatus.STARTED)
+    later = await a_job(store)
+    assert await _claimed_by_another(store, later, []) == name
+    frozen.send(signal.SIGTERM)
+    assert frozen.wait() == 0
+    facts = [entry for entry in await store.feed(0, "0-0") if entry.subject == f"worker:{name}"]
+    assert [tag_of(entry.event) for entry in facts] == [
+        "worker_started",
+        "worker_lost",
+        "worker_started",
+        "worker_draining",
+        "worker_stopped",
+    ]
+
+
+async def _status(store: EventStore, name: str, status: WorkerStatus) -> None:
+    """Wait until the log says so of the worker."""
+    async with asyncio.timeout(15):
+        while True:
+            for member in await Roster(store).members():
+                if (member.name, member.worker.status) == (name, status):
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_worker_that_stalls_between_reading_and_claiming_claims_nothing(
+    server: RedisServer, store: EventStore
+) -> None:
+    job = await a_job(store)
+    [stalled] = await Claims(store, "stalled", (), lambda: {"echo"}).take(1)
+    proof, known = Proof("stalled", stalled.entry), stalled.head.job
+    upstream = Scripted()
+    upstream.errors.append(UpstreamError(ErrorKind.BAD_REQUEST, "no"))
+    async with a_worker(server, upstream, lease_seconds=LEASE_SECONDS):
+        await ended(store, job)
+    with pytest.raises(Conflict):
+        await store.append(job, known, decide(known, Claim("stalled")), proof)
+    again = (await store.execute(job, Requeue("me"))).job
+    with pytest.raises(NotOwner):
+        await store.append(job, again, decide(again, Claim("stalled")), proof)
+    assert (await types_of(store, job))[-2:] == ["failed", "requeued"]
+    await audit(store)
+
+
+async def test_a_worker_whose_job_was_cancelled_requeued_and_claimed_again_writes_nothing(
+    server: RedisServer, store: EventStore, start_worker: StartWorker
+) -> None:
+    job = await a_job(store)
+    frozen = start_worker()
+    await streaming(store, job)
+    frozen.send(signal.SIGSTOP)
+    await store.execute(job, Cancel("me"))
+    upstream = Scripted(is_open=False)
+    async with a_worker(server, upstream, lease_seconds=LEASE_SECONDS):
+        await ended(store, job)  # Its lease runs out, and the cancel counts.
+        await store.execute(job, Requeue("me"))
+        await upstream.calls.get()
+        history = await types_of(store, job)
+        frozen.send(signal.SIGCONT)
+        frozen.send(signal.SIGTERM)
+        assert frozen.wait() == 0
+        assert await types_of(store, job) == history
+        upstream.gate.set()
+        await ended(store, job)
+    assert history[-4:] == ["attempt_lost", "cancelled", "requeued", "claimed"]
+    assert {chunk.claim for chunk in await read_output(store, job)} == {1, 2}
     await audit(store)

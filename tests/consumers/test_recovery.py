@@ -3,20 +3,22 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from consumers.claims import Claims
 from consumers.execute import LossLimits
 from consumers.recovery import Recovery
-from core.commands import Claim, RecoveryPolicy
-from core.events import AttemptLost, LostBecause
+from core.commands import Cancel, Claim, Complete, RecoveryPolicy, Requeue
+from core.events import AttemptLost, LostBecause, Timings
 from core.job import decide
 from core.keys import LaneName
 from core.roster import Roster
-from core.states import Lane, Queued, Running
+from core.states import Failed, Lane, Queued, Running
 from core.store import Claim as Proof
 from core.store import EventStore
 from tests.conftest import OpenStore
 from tests.consumers.fleet import types_of
-from tests.given import a_job
+from tests.given import CHAT, a_job
 from tests.store.audit import audit
 
 LEASE_SECONDS = 0.2
@@ -47,18 +49,32 @@ async def test_what_is_held_under_a_lease_is_left_alone(store: EventStore) -> No
     assert isinstance((await store.require(job)).job, Running)
 
 
-async def test_what_was_never_started_goes_back_and_costs_nothing(store: EventStore) -> None:
+async def test_what_a_living_worker_never_started_goes_back_and_costs_nothing(
+    store: EventStore,
+) -> None:
     job = await a_job(store)
     await take(store, "w1", 1, starts=False)
     await asyncio.sleep(LEASE_SECONDS + 0.05)
-    assert await a_recovery(store).recover() == 1
+    assert await a_recovery(store).recover(living={"w1"}) == 1
     assert await types_of(store, job) == ["submitted", "claimed", "attempt_lost"]
     event = (await store.history(job))[-1].event
     assert isinstance(event, AttemptLost)
-    assert event.why is LostBecause.NEVER_STARTED
+    assert (event.why, event.worker) == (LostBecause.NEVER_STARTED, "w1")
     back = (await store.require(job)).job
     assert isinstance(back, Queued)
     assert (back.lane, back.lost_workers) == (Lane.FRONT, ())
+    await audit(store)
+
+
+async def test_a_job_that_kills_whoever_reads_it_is_parked_too(store: EventStore) -> None:
+    job = await a_job(store)
+    for n in range(5):
+        await take(store, f"w{n}", 1, starts=False)
+        await asyncio.sleep(LEASE_SECONDS + 0.05)
+        assert await a_recovery(store).recover() == 1
+    parked = (await store.require(job)).job
+    assert isinstance(parked, Failed)
+    assert parked.lost_workers == ("w0", "w1", "w2", "w3", "w4")
     await audit(store)
 
 
@@ -96,15 +112,57 @@ async def renew_all_of(store: EventStore, worker: str) -> None:
     await client.xclaim(lane, "workers", worker, 0, entries, justid=True)
 
 
-async def test_after_an_outage_nothing_is_recovered_for_one_lease(store: EventStore) -> None:
+async def test_after_an_outage_nothing_is_recovered_for_one_lease(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can look while Redis is away, and who looks first may know nothing of that."""
+    monkeypatch.setattr("consumers.recovery.OUTAGE_MS_MIN", 100)
     job = await a_job(store)
+    await a_recovery(store, "before").recover()
     await take(store, "w1", 1)
     await asyncio.sleep(LEASE_SECONDS + 0.05)
-    recovery = a_recovery(store)
-    recovery.pause()
-    allowed = [recovery.may_recover]
+    newcomer = a_recovery(store, "after")
+    assert await newcomer.recover() == 0
+    assert isinstance((await store.require(job)).job, Running)
+    async with asyncio.timeout(10):
+        while not await newcomer.recover():
+            await asyncio.sleep(0.02)
+    taken_at_ms = (await store.require(job)).time_ms(3)
+    looked = await store.client.hgetall(store.shards[0].recovery)
+    assert taken_at_ms >= int(looked[b"not_before_ms"])
+    await audit(store)
+
+
+async def test_dead_consumers_are_struck_off_unless_they_hold_something(store: EventStore) -> None:
+    job = await a_job(store)
+    await take(store, "dead and holding", 1)
+    for worker in ("dead", "alive"):
+        done = await a_job(store)
+        await take(store, worker, 1)
+        await store.execute(done, Complete(1, CHAT, Timings(ran_ms=1)))
+    assert await a_recovery(store).tidy({"alive"}, idle_ms=0) == (1, 0)
+    assert await consumers_of(store) == {"dead and holding", "alive"}
     await asyncio.sleep(LEASE_SECONDS + 0.05)
-    allowed.append(recovery.may_recover)
-    assert allowed == [False, True]
-    assert await recovery.recover() == 1
+    assert await a_recovery(store).recover() == 1
     assert isinstance((await store.require(job)).job, Queued)
+
+
+async def consumers_of(store: EventStore) -> set[str]:
+    client: Any = store.client
+    rows = await client.xinfo_consumers(store.shards[0].ready(LANE), "workers")
+    return {row["name"].decode() for row in rows}
+
+
+async def test_lanes_that_nothing_waits_in_are_struck_off_and_made_anew(store: EventStore) -> None:
+    keys = store.shards[0]
+    held, over = await a_job(store), await a_job(store, queue="chosen by a client")
+    await take(store, "w1", 1)
+    await store.execute(over, Cancel("me"))
+    assert await a_recovery(store).tidy((), idle_ms=60_000) == (0, 0)
+    assert await a_recovery(store).tidy((), idle_ms=0) == (0, 1)
+    assert await store.client.smembers(keys.lanes) == {str(LANE).encode()}
+    assert await store.client.hgetall(keys.counts) == {b"running:default": b"1"}
+    await store.execute(over, Requeue("me"))
+    assert await take(store, "w1", 1) == [over]
+    assert isinstance((await store.require(held)).job, Running)
+    await audit(store)

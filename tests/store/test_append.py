@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as LostConnection
 
 from consumers.claims import Claims
 from core import functions
-from core.commands import Cancel, Claim, Enqueue, Requeue
+from core.commands import Cancel, Claim, Complete, Enqueue, Requeue
 from core.errors import (
     Conflict,
     DuplicateKey,
@@ -20,11 +20,11 @@ from core.errors import (
     StoreUnavailable,
     UnknownJob,
 )
-from core.events import Enqueued, Kind, Submitted
+from core.events import Enqueued, Kind, Submitted, Timings
 from core.job import CommandRefused, decide
 from core.redis import connect
 from core.states import Cancelled, Queued
-from core.store import Bounds, EventStore, IdempotencyKey
+from core.store import Bounds, EventStore, Fence, IdempotencyKey
 from core.store import Claim as Proof
 from tests.conftest import OpenStore
 from tests.given import CHAT, a_job, new_id, submitted
@@ -170,6 +170,19 @@ async def test_a_claim_needs_the_lane_entry_of_its_own_job(store: EventStore) ->
     with pytest.raises(NotOwner):
         await store.append(one.job_id, one.head.job, events, Proof("w1", other.entry))
     await store.append(one.job_id, one.head.job, events, Proof("w1", one.entry))
+
+
+@pytest.mark.parametrize("fence", [Fence(2, "w1"), Fence(1, "w2")])
+async def test_an_outcome_needs_the_claim_and_its_worker(store: EventStore, fence: Fence) -> None:
+    """A store that lost its tail has the same version again, of another worker's claim."""
+    job = await a_job(store)
+    running = (await store.execute(job, Claim("w1"))).job
+    outcome = decide(running, Complete(1, CHAT, Timings(ran_ms=1)))
+    with pytest.raises(NotOwner):
+        await store.append(job, running, outcome, fence)
+    assert (await store.require(job)).job == running
+    await store.append(job, running, outcome, Fence(1, "w1"))
+    await audit(store)
 
 
 async def test_a_head_of_a_newer_release_is_not_written_by_this_one(store: EventStore) -> None:

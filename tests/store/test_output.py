@@ -33,8 +33,8 @@ async def test_chunks_are_read_back_in_order_with_their_claim_and_number(
     store: EventStore,
 ) -> None:
     job, emitter = await a_running_job(store), Emitter(store, 1.0)
-    assert await emitter.emit(Write(job, 1, 1, (b"a", b"b")))
-    assert await emitter.emit(Write(job, 1, 3, (b"c",)))
+    assert await emitter.emit(Write(job, 1, "w1", 1, (b"a", b"b")))
+    assert await emitter.emit(Write(job, 1, "w1", 3, (b"c",)))
     assert [(one.id, one.data) for one in await read_output(store, job)] == [
         ("1-1", b"a"),
         ("1-2", b"b"),
@@ -46,17 +46,20 @@ async def test_chunks_are_read_back_in_order_with_their_claim_and_number(
 async def test_chunks_that_are_sent_again_are_there_once(store: EventStore) -> None:
     job, emitter = await a_running_job(store), Emitter(store, 1.0)
     for _ in range(2):
-        assert await emitter.emit(Write(job, 1, 1, (b"a", b"b")))
+        assert await emitter.emit(Write(job, 1, "w1", 1, (b"a", b"b")))
     assert [one.data for one in await read_output(store, job)] == [b"a", b"b"]
 
 
 async def test_a_claim_that_was_taken_over_writes_no_output(store: EventStore) -> None:
     job, emitter = await a_running_job(store), Emitter(store, 1.0)
     await store.execute(job, Lose(1, LostBecause.LEASE_RAN_OUT, 5))
-    assert not await emitter.emit(Write(job, 1, 1, (b"late",)))
+    assert not await emitter.emit(Write(job, 1, "w1", 1, (b"late",)))
     await claim(store, "w2")
-    assert not await emitter.emit(Write(job, 1, 1, (b"late",)))
-    assert await emitter.emit(Write(job, 2, 1, (b"new",)))
+    assert not await emitter.emit(Write(job, 1, "w1", 1, (b"late",)))
+    assert not await emitter.emit(
+        Write(job, 2, "w1", 1, (b"of a claim before the store lost its tail",))
+    )
+    assert await emitter.emit(Write(job, 2, "w2", 1, (b"new",)))
     assert [one.data for one in await read_output(store, job)] == [b"new"]
 
 
