@@ -17,6 +17,7 @@ from core.errors import Conflict, DuplicateKey, StoreError, UnknownJob
 from core.events import Kind, Submitted
 from core.ids import RANDOM_BITS, is_job_id, job_id
 from core.keys import shard_for
+from core.queues import Queues
 from core.roster import Member, Roster
 from core.states import has_ended
 from core.store import EventStore, IdempotencyKey, View
@@ -76,6 +77,7 @@ class Desk:
         self.store = store
         self.bells = bells
         self.catalog = Catalog(Roster(store))
+        self.queues = Queues(store)
         self._defaults = defaults
         self._is_ready = is_ready
 

@@ -15,6 +15,7 @@ from cli.embedded import DataDirError
 from cli.jobs import cancel, requeue, show, submit
 from cli.logs import configure_logging
 from cli.loop import run
+from cli.queues import pause, resume
 from cli.roles import run_worker, running_api, stop_on_signals, without_password
 from cli.serving import PortTaken
 from cli.up import up as run_up
@@ -180,5 +181,5 @@ def migrate(plan_only: bool, shards: int) -> None:
     _run(apply)
 
 
-for command in (submit, show, watch, cancel, requeue):
+for command in (submit, show, watch, cancel, requeue, pause, resume):
     cli.add_command(command)

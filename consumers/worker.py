@@ -27,6 +27,7 @@ from core.events import ErrorKind, Gpu, WorkerDraining, WorkerStarted, WorkerSto
 from core.fleet import FactRefused, WorkerStatus, worker_subject
 from core.keys import WORK_BELL
 from core.output import Emitter
+from core.queues import Queues, keep_mirrored
 from core.roster import Heartbeat, Roster
 from core.states import Queued
 from core.store import EventStore
@@ -129,6 +130,7 @@ class Worker:
                 around.create_task(self._recovery.run()),
                 around.create_task(run_timers(self._store)),
                 around.create_task(self._keep_learning_models()),
+                around.create_task(keep_mirrored(Queues(self._store))),
             ]
             async with asyncio.TaskGroup() as jobs:
                 giving_back = jobs.create_task(self._give_back(stop))

@@ -57,7 +57,7 @@ class Record(Struct, kw_only=True):
     persist: bool = False  # The head had an expiry, and has it no more.
     register: bool = False
     pause: tuple[str, bool] | None = None  # A queue, and whether it is paused from now on.
-    ring: str | None = None  # A subject whose bell to ring besides the record's own.
+    ring: str | None = None  # A bell to ring besides the subject's own.
 
 
 def new_record(

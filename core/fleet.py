@@ -93,6 +93,15 @@ def evolve_worker(worker: Worker | None, event: WorkerEvent) -> Worker:
     return structs.replace(worker, version=worker.version + 1, status=status)
 
 
+def decide_queue(
+    queue: Queue | None, paused: bool, by: str, reason: str | None = None
+) -> QueueEvent | None:
+    """The event that makes a queue paused, or not; None if it is so already."""
+    if (queue is not None and queue.paused) == paused:
+        return None
+    return QueuePaused(by=by, reason=reason) if paused else QueueResumed(by=by)
+
+
 def evolve_queue(queue: Queue | None, event: QueueEvent) -> Queue:
     """The queue after one more event."""
     version = 1 if queue is None else queue.version + 1

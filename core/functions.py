@@ -16,7 +16,7 @@ from core.redis import answering
 
 VERSION: Final = 2
 LIBRARY: Final = f"respool_{VERSION}"
-_PARTS: Final = ("prelude", "append", "claim", "lease", "recover", "timers", "view")
+_PARTS: Final = ("prelude", "append", "claim", "lease", "recover", "timers", "view", "fleet")
 
 _encoder = msgspec.msgpack.Encoder()
 

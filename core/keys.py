@@ -9,7 +9,8 @@ from core.effects import Counter, Timer
 from core.states import Lane
 
 BELL = "respool:bell:"  # + job id: look at this job, or here is a chunk of its output.
-WORK_BELL = "respool:bell:work"  # A lane that somebody was hungry for has work.
+WORK_BELL_NAME = "work"
+WORK_BELL = BELL + WORK_BELL_NAME  # A lane that somebody was hungry for has work.
 META = "respool:{0}:meta"  # Shard count, incarnation, applied migrations.
 MIGRATION_LOCK = "respool:{0}:migrating"
 

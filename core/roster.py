@@ -1,20 +1,15 @@
 """The workers: their facts on the log, and their heartbeats beside it."""
 
-from collections.abc import Iterable
-from typing import Final
-
 import msgspec
 from msgspec import Struct
 
 from core import functions
-from core.appender import new_record
-from core.errors import Conflict, StoreError
+from core.appender import Record, new_record
 from core.events import WorkerEvent, WorkerStarted
+from core.facts import write_fact
 from core.fleet import Worker, WorkerStatus, check, evolve_worker, worker_subject
 from core.head import read_fields
 from core.store import EventStore
-
-_CONFLICTS_MAX: Final = 10
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True):
@@ -45,23 +40,21 @@ class Roster:
         self._store = store
         self._keys = store.shards[0]
 
-    async def record(self, name: str, event: WorkerEvent) -> Worker:
+    async def record(self, name: str, event: WorkerEvent) -> None:
         """Put a worker's fact on the log. Raises FactRefused if it cannot be, StoreUnavailable."""
-        for _ in range(_CONFLICTS_MAX):
-            before = await self._load(name)
+        subject = worker_subject(name)
+
+        def next_record(before: Worker | None) -> Record:
             check(before, event)
             after = evolve_worker(before, event)
-            record = new_record(self._keys, worker_subject(name), before, (event,), after)
+            record = new_record(self._keys, subject, before, (event,), after)
             record.register = isinstance(event, WorkerStarted)
             if after.has_ended:
                 record.expires_ms = self._store.bounds.retention_ms
             record.persist = before is not None and before.has_ended
-            try:
-                await self._store.write(0, record)
-            except Conflict:
-                continue
-            return after
-        raise StoreError(f"worker {name} changed {_CONFLICTS_MAX} times while it was being written")
+            return record
+
+        await write_fact(self._store, subject, Worker, next_record)
 
     async def beat(self, name: str, heartbeat: Heartbeat, expires_ms: int) -> WorkerStatus | None:
         """Say that a worker is alive; what the log says of it, None if nothing. Raises StoreUnavailable."""
@@ -78,20 +71,9 @@ class Roster:
         )
         return [_member(*row) for row in rows]
 
-    async def _load(self, name: str) -> Worker | None:
-        [flat] = await functions.call(
-            self._store.client, "heads", [self._keys.head(worker_subject(name))], {}
-        )
-        return _worker(flat)[0] if flat else None
-
-
-def _worker(flat: Iterable[bytes]) -> tuple[Worker, tuple[str, ...]]:
-    worker, log_ids, _ = read_fields(flat, Worker)
-    return worker, log_ids
-
 
 def _member(name: bytes, flat: list[bytes], beat: bytes | None) -> Member:
-    worker, log_ids = _worker(flat)
+    worker, log_ids, _ = read_fields(flat, Worker)
     heartbeat = msgspec.json.decode(beat, type=Heartbeat) if beat else None
     started_at_ms = int(log_ids[0].partition("-")[0])
     return Member(name.decode(), worker, started_at_ms, heartbeat)

@@ -38,35 +38,3 @@ end
 register('heads', heads, { 'no-writes' })
 register('view', view, { 'no-writes' })
 register('history', history, { 'no-writes' })
-
--- KEYS  subjects
--- ARGV  {prefix}
--- Reply a list of {worker's name, head, heartbeat}; whoever's head has expired is struck off
-local function roster(keys, ask)
-    local rows = {}
-    for _, subject in ipairs(redis.call('SMEMBERS', keys[1])) do
-        local name = string.match(subject, '^worker:(.*)')
-        if name then
-            local head = redis.call('HGETALL', ask.prefix .. subject)
-            if #head == 0 then
-                redis.call('SREM', keys[1], subject)
-            else
-                rows[#rows + 1] = { name, head, redis.call('GET', ask.prefix .. 'alive:' .. name) }
-            end
-        end
-    end
-    return rows
-end
-
--- KEYS  heartbeat, the worker's head
--- ARGV  {expires_ms}, then what the worker says of itself
--- Reply what the log says of the worker: a status, or nothing
---
--- A function because SET is refused when Redis is full, and then no worker could finish anything.
-local function beat(keys, ask, args)
-    redis.call('SET', keys[1], args[2], 'PX', ask.expires_ms)
-    return redis.call('HGET', keys[2], 'status')
-end
-
-register('beat', beat, { 'allow-oom' })
-register('roster', roster, { 'allow-oom' })

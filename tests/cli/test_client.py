@@ -47,6 +47,19 @@ def test_a_prompt_is_submitted_watched_and_shown(start_up: StartUp) -> None:
     assert result["choices"][0]["message"]["content"] == "hi"
 
 
+def test_a_queue_is_paused_and_resumed(start_up: StartUp) -> None:
+    up = start_up().until_ready()
+    assert run(up, "pause", "default", "--reason", "moving").stdout == (
+        "default is paused: 0 waiting, 0 scheduled, 0 running\n"
+    )
+    job = json.loads(run(up, "submit", "--model", "echo", "--json", "hi").stdout)
+    assert json.loads(run(up, "resume", "default", "--json").stdout)["paused"] is False
+    assert up.http.get(f"/v1/jobs/{job['id']}", params={"wait": 20}).json()["status"] == "completed"
+    refused = run(up, "pause", "no such")
+    assert refused.returncode == 1
+    assert "takes 1 to 64 letters" in refused.stderr
+
+
 def test_watch_as_json_has_every_event_and_every_token(start_up: StartUp) -> None:
     up = start_up("echo://?tokens=5&tokens_per_second=20").until_ready()
     job = json.loads(run(up, "submit", "--model", "echo", "--json", "word").stdout)
