@@ -14,6 +14,7 @@ from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
 from api.health import healthz, readyz
 from api.jobs import JobsController
+from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
 from core.bells import Bells
 from core.settings import Settings
@@ -52,7 +53,7 @@ def create_app(
             await asyncio.gather(listening, return_exceptions=True)
 
     return Litestar(
-        [JobsController, QueuesController, healthz, readyz, openapi_json],
+        [JobsController, QueuesController, OpenAIController, healthz, readyz, openapi_json],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[listen],

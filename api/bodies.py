@@ -64,8 +64,26 @@ class SubmitOperation(Operation):
     """The submission as the OpenAPI document shows it."""
 
     def to_schema(self) -> dict[str, Any]:
-        content = {"application/json": {"schema": _inlined(SubmitJob)}}
-        return super().to_schema() | {"requestBody": {"required": True, "content": content}}
+        return super().to_schema() | {"requestBody": _json_body(_inlined(SubmitJob))}
+
+
+@dataclass
+class AskOperation(Operation):
+    """A request to an OpenAI endpoint: what it needs, and that the rest passes through."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = {
+            "type": "object",
+            "required": ["model"],
+            "properties": {"model": {"type": "string"}, "stream": {"type": "boolean"}},
+            "additionalProperties": True,
+            "description": "OpenAI's request. What Respool does not know goes to the upstream as it is.",
+        }
+        return super().to_schema() | {"requestBody": _json_body(schema)}
+
+
+def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def _inlined(kind: type) -> dict[str, Any]:

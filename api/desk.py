@@ -1,6 +1,7 @@
 """What the handlers call: submitting, waiting, and knowing which models there are."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -13,14 +14,18 @@ from msgspec import Raw, Struct
 from api.errors import ApiError
 from api.schemas import JobView, SubmitJob, job_view
 from core.bells import Bells
+from core.commands import Cancel
 from core.errors import Conflict, DuplicateKey, StoreError, UnknownJob
 from core.events import Kind, Submitted
 from core.ids import RANDOM_BITS, is_job_id, job_id
+from core.job import CommandRefused
 from core.keys import shard_for
 from core.queues import Queues
 from core.roster import Member, Roster
 from core.states import has_ended
 from core.store import EventStore, IdempotencyKey, View
+
+log = logging.getLogger(__name__)
 
 TENANT: Final = "default"
 ROSTER_SECONDS: Final = 1.0  # How old the list of workers may be.
@@ -78,8 +83,10 @@ class Desk:
         self.bells = bells
         self.catalog = Catalog(Roster(store))
         self.queues = Queues(store)
+        self.wait_max_seconds = defaults.wait_max_seconds
         self._defaults = defaults
         self._is_ready = is_ready
+        self._abandoning: set[asyncio.Task[None]] = set()
 
     async def submit(self, asked: SubmitJob, key: str | None) -> tuple[JobView, bool]:
         """The job, and whether it is new: the same request under the same key gives the same job.
@@ -118,18 +125,37 @@ class Desk:
 
     async def wait(self, job_id: str, seconds: float) -> JobView:
         """A job once it has ended, or as it is after so many seconds. Raises as `view` does."""
+        view = await self.until_ended(job_id, min(seconds, self.wait_max_seconds))
+        return job_view(job_id, view)
+
+    async def until_ended(self, job_id: str, seconds: float) -> View:
+        """As `wait`, but for the limit and the shape."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + min(seconds, self._defaults.wait_max_seconds)
+        until = loop.time() + seconds
         view = await self.require(job_id)
         if has_ended(view.head.job) or seconds <= 0:
-            return job_view(job_id, view)
+            return view
         async with self.bells.hear(job_id) as bell:
             while True:
                 view = await self.require(job_id)
                 left = until - loop.time()
                 if has_ended(view.head.job) or left <= 0 or bell.is_closing:
-                    return job_view(job_id, view)
+                    return view
                 await bell.wait(left)
+
+    def abandon(self, job_id: str) -> None:
+        """Cancel, without waiting for it, a job whose only reader has left."""
+        task = asyncio.create_task(self._cancel_abandoned(job_id))
+        self._abandoning.add(task)  # Kept, as the loop itself would not.
+        task.add_done_callback(self._abandoning.discard)
+
+    async def _cancel_abandoned(self, job_id: str) -> None:
+        try:
+            await self.store.execute(job_id, Cancel(by="caller", reason="the caller left"))
+        except (CommandRefused, UnknownJob):
+            log.debug("job %s had ended when its caller left", job_id)
+        except StoreError as error:
+            log.warning("job %s goes on though its caller left: %s", job_id, error)
 
     async def trouble(self) -> str | None:
         """Nothing, or why a job that is submitted now would not run soon."""

@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException, SerializationException, Validatio
 from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
+from api.callers import CallerLeft
 from core.errors import (
     QueueFull,
     StoreError,
@@ -50,6 +51,7 @@ class ApiError(Exception):
         param: str | None = None,
         job_id: str | None = None,
         retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -58,6 +60,7 @@ class ApiError(Exception):
         self.param = param
         self.job_id = job_id
         self.retry_after_seconds = retry_after_seconds
+        self.headers = headers or {}
 
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -67,20 +70,23 @@ _HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-I
 
 def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> Response[ErrorView]:
     """An error as a response."""
-    kind = _TYPES.get(
-        error.status, "server_error" if error.status >= 500 else "invalid_request_error"
-    )
-    headers = dict(headers or {})
+    headers = {**error.headers, **(headers or {})}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    return Response(error_view(error), status_code=error.status, headers=headers)
+
+
+def error_view(error: ApiError) -> ErrorView:
+    """An error as OpenAI's object."""
+    other = "server_error" if error.status >= 500 else "invalid_request_error"
     body = ErrorBody(
         message=error.message,
-        type=kind,
+        type=_TYPES.get(error.status, other),
         param=error.param,
         code=error.code,
         job_id=error.job_id,
     )
-    return Response(ErrorView(body), status_code=error.status, headers=headers)
+    return ErrorView(body)
 
 
 def _api_error(_: Request[Any, Any, Any], error: ApiError) -> Response[ErrorView]:
@@ -137,6 +143,11 @@ def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
     return respond(ApiError(503, code, str(error), retry_after_seconds=STORE_RETRY_SECONDS))
 
 
+def _caller_left(_: Request[Any, Any, Any], __: CallerLeft) -> Response[ErrorView]:
+    # Nobody reads it; 499 is nginx's name for this in logs and metrics.
+    return respond(ApiError(499, "caller_left", "the caller closed the connection"))
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return respond(
@@ -152,5 +163,6 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     CommandRefused: _refused,
     QueueFull: _queue_full,
     StoreError: _store,
+    CallerLeft: _caller_left,
     Exception: _unexpected,
 }

@@ -21,6 +21,9 @@ from core.states import Job, Running, has_ended, status_of
 from core.store import EventStore
 
 COMMENT_EVERY_SECONDS: Final = 15.0
+COMMENT: Final = (
+    b": still here\r\n"  # No empty line after it, which some clients take for an event.
+)
 _STORE_AWAY_SECONDS: Final = 1.0
 _CHUNKS_PER_READ: Final = 500
 _VOID: Final = 2**63  # A sequence beyond any: the claim was lost, and its reader told so.
@@ -44,7 +47,7 @@ async def job_events(
             entries = await store.history(job_id)
         except StoreUnavailable:
             await asyncio.sleep(_STORE_AWAY_SECONDS)
-            yield _comment()
+            yield COMMENT
             continue
         for entry in entries:
             if entry.version > sent:
@@ -54,7 +57,7 @@ async def job_events(
         if head is None or (has_ended(head.job) and head.job.version <= sent):
             return
         if not await bell.wait(COMMENT_EVERY_SECONDS):
-            yield _comment()
+            yield COMMENT
         if bell.is_closing:
             return
 
@@ -75,7 +78,7 @@ async def job_output(
             chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
         except StoreUnavailable:
             await asyncio.sleep(_STORE_AWAY_SECONDS)
-            yield _comment()
+            yield COMMENT
             continue
         for chunk in chunks:
             for notice in _notices(cursor, chunk):
@@ -95,7 +98,7 @@ async def job_output(
             yield message(ending, status_of(head.job))
             return
         if not await bell.wait(COMMENT_EVERY_SECONDS):
-            yield _comment()
+            yield COMMENT
         if bell.is_closing:
             return
 
@@ -127,7 +130,3 @@ def _lost(cursor: str) -> bytes:
 
 def _resync(chunk: Chunk) -> bytes:
     return message({"claim": chunk.claim, "next": chunk.sequence}, "resync")
-
-
-def _comment() -> bytes:
-    return b": still here\r\n"  # No empty line after it, which some clients take for an event.

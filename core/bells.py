@@ -60,9 +60,11 @@ class Bells:
         self._channels: dict[str, _Channel] = {WORK_BELL: _Channel()}
         self._changed = asyncio.Event()  # What is subscribed to is no longer what is listened to.
         self._in_force: set[str] = set()  # Subscriptions that Redis has confirmed.
+        self.is_closing = False
 
     def close(self) -> None:
         """Ask all listeners to come to an end."""
+        self.is_closing = True
         for channel in self._channels.values():
             for bell in channel.bells:
                 bell.is_closing = True

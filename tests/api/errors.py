@@ -17,6 +17,6 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert set(error) - {"job_id"} == {"message", "type", "param", "code"}
     assert error["code"] == code
     assert error["message"]
-    kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+    kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "server_error"}
     assert error["type"] == kinds.get(status, "invalid_request_error")
     return error

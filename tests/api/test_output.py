@@ -25,7 +25,7 @@ ECHOED = [
 
 async def emit(store: EventStore, job_id: str, claim: int, sequence: int, *words: str) -> None:
     chunks = tuple(f'"{word}"'.encode() for word in words)
-    assert await Emitter(store, 1.0).emit(Write(job_id, claim, "w", sequence, chunks))
+    assert await Emitter(store, 1.0).emit(Write(job_id, claim, "w1", sequence, chunks))
 
 
 async def lose(store: EventStore, job_id: str, claim: int) -> None:
@@ -86,7 +86,7 @@ async def test_more_chunks_than_one_read_takes_all_come_in_order(
     api: Api, store: EventStore
 ) -> None:
     job_id = await a_job(store)
-    await store.execute(job_id, Claim("w"))
+    await store.execute(job_id, Claim("w1"))
     await emit(store, job_id, 1, 1, *map(str, range(1_200)))
     await store.execute(job_id, DONE)
     chunks = await whole(api, f"/v1/jobs/{job_id}/output")
@@ -101,7 +101,7 @@ async def test_a_lost_attempt_voids_what_was_read_of_it(api: Api, store: EventSt
         assert await stream.take(1) == [("1-1", "chunk")]
         await lose(store, job_id, 1)
         assert await next_one(stream) == ("1-1", "attempt_lost", {"claim": 1})
-        await store.execute(job_id, Claim("w2"))
+        await store.execute(job_id, Claim("w1"))
         await emit(store, job_id, 2, 1, "kept")
         assert await next_one(stream) == ("2-1", "chunk", "kept")
         await store.execute(job_id, Complete(2, Raw(b"{}"), Timings(0)))
@@ -140,7 +140,7 @@ async def test_a_reader_that_missed_the_loss_is_told_before_the_next_attempts_ch
     await store.execute(job_id, Claim("w1"))
     await emit(store, job_id, 1, 1, "lost", "lost too")
     await lose(store, job_id, 1)
-    await store.execute(job_id, Claim("w2"))
+    await store.execute(job_id, Claim("w1"))
     await emit(store, job_id, 2, 1, "kept")
     await store.execute(job_id, Complete(2, Raw(b"{}"), Timings(0)))
     assert await whole(api, f"/v1/jobs/{job_id}/output", "1-1") == [
@@ -158,7 +158,7 @@ async def test_a_loss_is_told_also_if_the_attempt_that_ended_well_left_no_chunk(
     await store.execute(job_id, Claim("w1"))
     await emit(store, job_id, 1, 1, "lost")
     await lose(store, job_id, 1)
-    await store.execute(job_id, Claim("w2"))
+    await store.execute(job_id, Claim("w1"))
     await store.execute(job_id, Complete(2, Raw(b"{}"), Timings(0)))
     assert await whole(api, f"/v1/jobs/{job_id}/output", "1-1") == [
         ("", "attempt_lost"),

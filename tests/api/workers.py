@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,10 @@ class Script:
     def say(self, *words: str) -> None:
         """One chunk for each word."""
         for word in words:
-            self._lines.put_nowait(Chunk(msgspec.json.encode({"word": word})))
+            self.send({"word": word})
+
+    def send(self, fields: dict[str, Any]) -> None:
+        self._lines.put_nowait(Chunk(msgspec.json.encode(fields)))
 
     def answer(self, body: bytes = b'{"said":"all"}', usage: Usage | None = None) -> None:
         self._lines.put_nowait(Answer(body, usage))

@@ -1,0 +1,64 @@
+"""What OpenAI's clients send and get, as far as Respool has to know: the rest passes through."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from api.bodies import decode_body
+from api.schemas import ModelName
+from core.roster import Member
+
+
+class StreamOptions(Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class Asked(Struct, frozen=True):
+    """The fields of a request that Respool reads; it keeps the whole of it, byte for byte."""
+
+    model: ModelName
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Say whether the last chunk of the stream is to tell the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class Model(Struct, frozen=True):
+    id: str
+    created: int  # Seconds since 1970: when the first worker that serves it was started.
+    object: str = "model"
+    owned_by: str = "respool"
+
+
+class ModelList(Struct, frozen=True):
+    data: list[Model]
+    object: str = "list"
+
+
+def read_request(body: bytes) -> tuple[Asked, Raw]:
+    """What a body asks for, and all of it. Raises ApiError: 400 if it is not JSON, 422 if it is wrong."""
+    return decode_body(body, Asked), Raw(body)
+
+
+def model_list(members: list[Member]) -> ModelList:
+    """The models of all workers that are alive, by name."""
+    created: dict[str, int] = {}
+    for member in members:
+        if member.heartbeat is not None:
+            for model in member.models:
+                started = member.started_at_ms // 1_000
+                created[model] = min(started, created.get(model, started))
+    return ModelList([Model(name, created[name]) for name in sorted(created)])
+
+
+def usage_chunk(result: bytes, chunk_object: str) -> dict[str, Any] | None:
+    """The chunk that closes a stream with its usage; None if the result has none."""
+    fields = msgspec.json.decode(result)
+    if not fields.get("usage"):
+        return None
+    known = {name: fields[name] for name in ("id", "created", "model") if name in fields}
+    return {**known, "object": chunk_object, "choices": [], "usage": fields["usage"]}

@@ -1,0 +1,257 @@
+"""The OpenAI endpoints, by OpenAI's own client: answers, streams, errors, and callers that leave."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from core.commands import Cancel, Lose
+from core.events import Cancelled, ErrorKind, LostBecause
+from core.store import EventStore
+from tests.api.conftest import CHAT, Api, OpenApi
+from tests.api.errors import error_of
+from tests.api.soon import listeners, soon
+from tests.api.workers import Script
+
+SAY: list[ChatCompletionMessageParam] = [{"role": "user", "content": "one two three"}]
+
+
+@pytest.fixture
+async def caller(api: Api) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{api.http.base_url}/v1", api_key="none", max_retries=0, timeout=20
+    ) as client:
+        yield client
+
+
+def chunk(text: str | None, finish_reason: str | None = None) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    return {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "echo",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+    }
+
+
+async def test_a_chat_completion_is_answered_and_names_its_job(
+    caller: openai.AsyncOpenAI, api: Api, echo_worker: None
+) -> None:
+    raw = await caller.chat.completions.with_raw_response.create(model="echo", messages=SAY)
+    answer = raw.parse()
+    assert answer.choices[0].message.content == "one two three"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 6
+    job = await api.job(raw.headers["x-job-id"])
+    assert (job["status"], job["kind"]) == ("completed", "chat")
+
+
+async def test_the_guide_s_curl_works_as_written(api: Api, echo_worker: None) -> None:
+    body = '{"model":"echo","messages":[{"role":"user","content":"Test"}],"stream":false}'
+    headers = {"Content-Type": "application/json"}
+    answer = await api.http.post("/v1/chat/completions", content=body, headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == "Test"
+
+
+@pytest.mark.parametrize("wants_usage", [False, True])
+async def test_a_stream_has_every_token_and_its_usage_only_if_asked(
+    caller: openai.AsyncOpenAI, echo_worker: None, wants_usage: bool
+) -> None:
+    stream = await caller.chat.completions.create(
+        model="echo",
+        messages=SAY,
+        stream=True,
+        stream_options={"include_usage": wants_usage},
+    )
+    chunks = [chunk async for chunk in stream]
+    said = "".join(one.choices[0].delta.content or "" for one in chunks if one.choices)
+    assert said == "one two three"
+    usages = [one.usage.total_tokens for one in chunks if one.usage]
+    assert usages == ([6] if wants_usage else [])
+
+
+async def test_completions_and_embeddings(caller: openai.AsyncOpenAI, echo_worker: None) -> None:
+    completion = await caller.completions.create(model="echo", prompt="one two")
+    assert completion.choices[0].text == "one two"
+    texts = [
+        one.choices[0].text
+        async for one in await caller.completions.create(model="echo", prompt="a b", stream=True)
+    ]
+    assert "".join(texts) == "a b"
+    embedded = await caller.embeddings.create(model="echo", input="x", encoding_format="float")
+    assert len(embedded.data[0].embedding) == 8
+
+
+async def test_the_models_are_those_that_living_workers_serve(
+    caller: openai.AsyncOpenAI, echo_worker: None
+) -> None:
+    assert [model.id async for model in caller.models.list()] == ["echo"]
+
+
+async def test_an_unknown_model_is_not_found(caller: openai.AsyncOpenAI, echo_worker: None) -> None:
+    with pytest.raises(openai.NotFoundError, match="no worker serves"):
+        await caller.chat.completions.create(model="nobody", messages=SAY)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_upstream_refuses_is_refused(
+    caller: openai.AsyncOpenAI, script: Script, stream: bool
+) -> None:
+    script.fail(ErrorKind.BAD_REQUEST, "the prompt is too long")
+    with pytest.raises(openai.BadRequestError, match="too long") as refused:
+        await caller.chat.completions.create(model="echo", messages=SAY, stream=stream)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+
+
+async def test_a_job_that_somebody_cancels_is_an_error_for_its_caller(
+    caller: openai.AsyncOpenAI, store: EventStore, script: Script
+) -> None:
+    asking = asyncio.create_task(caller.chat.completions.create(model="echo", messages=SAY))
+    await store.execute(await the_job(store), Cancel("operator"))
+    with pytest.raises(openai.ConflictError, match="cancelled"):
+        await asking
+
+
+async def the_job(store: EventStore) -> str:
+    """The one job that there is, once it is there."""
+    async with asyncio.timeout(10):
+        while True:
+            for entry in await store.feed(0, "0-0"):
+                if ":" not in entry.subject:
+                    return entry.subject
+            await asyncio.sleep(0.01)
+
+
+async def test_a_caller_that_leaves_while_its_job_is_queued_cancels_it(
+    api: Api, store: EventStore, idle_worker: None
+) -> None:
+    body = {"model": "echo", **CHAT}
+    asking = asyncio.create_task(api.http.post("/v1/chat/completions", json=body))
+    job_id = await the_job(store)
+    asking.cancel()
+    await is_cancelled_by_its_caller(store, job_id)
+
+
+async def is_cancelled_by_its_caller(store: EventStore, job_id: str) -> None:
+    async with asyncio.timeout(10):
+        while not isinstance((last := (await store.history(job_id))[-1].event), Cancelled):
+            await asyncio.sleep(0.01)
+    assert (last.by, last.reason) == ("caller", "the caller left")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_caller_that_leaves_while_its_job_runs_stops_it(
+    api: Api, store: EventStore, script: Script, stream: bool
+) -> None:
+    body = {"model": "echo", "stream": stream, **CHAT}
+    script.say("hello")
+    async with httpx.AsyncClient(base_url=api.http.base_url) as http:
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+        await script.called.wait()
+        job_id = await the_job(store)
+        asking.cancel()
+    await is_cancelled_by_its_caller(store, job_id)
+
+
+async def test_a_caller_with_a_key_may_leave_and_come_back_for_the_answer(
+    api: Api, store: EventStore, script: Script
+) -> None:
+    body, headers = {"model": "echo", **CHAT}, {"Idempotency-Key": "mine"}
+    async with httpx.AsyncClient(base_url=api.http.base_url) as http:
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=body, headers=headers))
+        await script.called.wait()
+        job_id = await the_job(store)
+        asking.cancel()
+    await soon(lambda: listeners(api, job_id) == 0)
+    again = asyncio.create_task(api.http.post("/v1/chat/completions", json=body, headers=headers))
+    await soon(lambda: listeners(api, job_id) == 1)
+    script.answer(b'{"said":"all"}')
+    answer = await again
+    assert (answer.json(), answer.headers["x-job-id"]) == ({"said": "all"}, job_id)
+
+
+async def test_a_submitted_job_whose_waiting_client_leaves_goes_on(
+    api: Api, store: EventStore, script: Script
+) -> None:
+    async with httpx.AsyncClient(base_url=api.http.base_url) as http:
+        body = {"model": "echo", "request": CHAT}
+        asking = asyncio.create_task(
+            http.post("/v1/jobs", json=body, headers={"Prefer": "wait=60"})
+        )
+        await script.called.wait()
+        job_id = await the_job(store)
+        asking.cancel()
+    script.answer()
+    assert (await api.job(job_id, wait=10))["status"] == "completed"
+
+
+async def test_what_does_not_end_in_time_is_told_and_goes_on(
+    store: EventStore, open_api: OpenApi, script: Script
+) -> None:
+    api = await open_api(store, sync_timeout_seconds=1)
+    answer = await api.http.post("/v1/chat/completions", json={"model": "echo", **CHAT})
+    error = error_of(answer, 504, "not_finished_in_time")
+    script.answer()
+    assert (await api.job(error["job_id"], wait=10))["status"] == "completed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_caller_that_waits_at_an_api_which_stops_is_told_its_job(
+    api: Api, store: EventStore, script: Script, stream: bool
+) -> None:
+    body = {"model": "echo", "stream": stream, **CHAT}
+    asking = asyncio.create_task(api.http.post("/v1/chat/completions", json=body))
+    await script.called.wait()
+    job_id = await the_job(store)
+    await soon(lambda: listeners(api, job_id) == 1)
+    api.bells.close()
+    assert error_of(await asking, 503, "stopping")["job_id"] == job_id
+    script.answer()
+    assert (await api.job(job_id, wait=10))["status"] == "completed"
+
+
+async def lose(store: EventStore, job_id: str, claim: int) -> None:
+    await store.execute(job_id, Lose(claim, LostBecause.LEASE_RAN_OUT, deliveries_max=5))
+
+
+async def test_a_worker_lost_before_the_first_token_is_never_noticed(
+    caller: openai.AsyncOpenAI, store: EventStore, script: Script
+) -> None:
+    asking = asyncio.create_task(
+        caller.chat.completions.create(model="echo", messages=SAY, stream=True)
+    )
+    await script.called.wait()
+    job_id = await the_job(store)
+    script.called.clear()
+    await lose(store, job_id, 1)
+    await script.called.wait()
+    for piece in (chunk("hello"), chunk(None, "stop")):
+        script.send(piece)
+    script.answer(b'{"choices":[]}')
+    said = [one.choices[0].delta.content async for one in await asking]
+    assert said == ["hello", None]
+
+
+async def test_a_worker_lost_after_it_ends_the_stream_with_an_error_that_names_the_job(
+    caller: openai.AsyncOpenAI, store: EventStore, script: Script
+) -> None:
+    script.send(chunk("hello"))
+    stream = await caller.chat.completions.create(model="echo", messages=SAY, stream=True)
+    said = [(await anext(stream)).choices[0].delta.content]
+    job_id = await the_job(store)
+    script.called.clear()
+    await lose(store, job_id, 1)
+    await script.called.wait()
+    script.send(chunk("again"))
+    with pytest.raises(openai.APIError, match="is lost") as broken:
+        said += [one.choices[0].delta.content async for one in stream]
+    assert said == ["hello"]
+    assert isinstance(broken.value.body, dict)
+    assert broken.value.body["job_id"] == job_id
+    script.answer()
