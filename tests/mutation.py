@@ -139,6 +139,27 @@ GUARDS = (
         "tests/consumers/test_recovery.py",
     ),
     Guard(
+        "pending check of a consumer that is struck off",
+        "core/lua/recover.lua",
+        "if consumer.pending == 0 and consumer.idle",
+        "if consumer.idle",
+        "tests/consumers/test_recovery.py",
+    ),
+    Guard(
+        "pending check of a lane that is struck off",
+        "core/lua/recover.lua",
+        "return info.length == 0 and silent_ms",
+        "return silent_ms",
+        "tests/consumers/test_recovery.py",
+    ),
+    Guard(
+        "delivery count of a worker that died before it claimed",
+        "consumers/recovery.py",
+        "why = LostBecause.NEVER_STARTED if is_alive else LostBecause.LEASE_RAN_OUT",
+        "why = LostBecause.NEVER_STARTED",
+        "tests/consumers/test_recovery.py",
+    ),
+    Guard(
         "PERSIST at a requeue",
         "core/lua/append.lua",
         "redis.call('PERSIST', head)",

@@ -109,12 +109,13 @@ local function tidy(keys, ask)
     local consumers, lanes = 0, 0
     for i, name in ipairs(ask.names) do
         local lane = keys[i + 2]
-        if redis.call('EXISTS', lane) == 1 then
+        local is_there = redis.call('EXISTS', lane) == 1
+        if is_there then
             consumers = consumers + strike_consumers(lane, ask)
-            if is_over(lane, ask) then
-                strike_lane(keys, lane, name, ask)
-                lanes = lanes + 1
-            end
+        end
+        if not is_there or is_over(lane, ask) then
+            strike_lane(keys, lane, name, ask)
+            lanes = lanes + 1
         end
     end
     return { consumers, lanes }
