@@ -85,21 +85,14 @@ GUARDS = (
     Guard(
         "claim check of an output chunk",
         "core/lua/lease.lua",
-        "or tonumber(at[2]) ~= write.claim or",
-        "or",
-        "tests/store/test_output.py",
-    ),
-    Guard(
-        "state check of an output chunk",
-        "core/lua/lease.lua",
-        "if at[1] ~= 'running' or ",
+        "if tonumber(at[1]) ~= write.claim or ",
         "if ",
         "tests/store/test_output.py",
     ),
     Guard(
         "worker check of an output chunk",
         "core/lua/lease.lua",
-        " or at[3] ~= write.worker then",
+        " or at[2] ~= write.worker then",
         " then",
         "tests/store/test_output.py",
     ),

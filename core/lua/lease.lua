@@ -26,8 +26,8 @@ end
 --
 -- Entry ids are CLAIM-SEQUENCE, so what was written already is refused by Redis, which is as well.
 local function emit_one(head, output, write, ask, args)
-    local at = redis.call('HMGET', head, 'status', 'claims', 'worker')
-    if at[1] ~= 'running' or tonumber(at[2]) ~= write.claim or at[3] ~= write.worker then
+    local at = redis.call('HMGET', head, 'claims', 'worker') -- A job that does not run has no worker.
+    if tonumber(at[1]) ~= write.claim or at[2] ~= write.worker then
         return 0
     end
     for i = 0, write.count - 1 do

@@ -90,7 +90,6 @@ local function is_over(lane, ask)
     local info = table_of(redis.call('XINFO', 'STREAM', lane))
     local silent_ms = now_ms() - milliseconds_of(info['last-generated-id'])
     return info.length == 0 and silent_ms >= ask.idle_ms
-        and redis.call('XPENDING', lane, GROUP)[1] == 0
 end
 
 -- A worker is woken for the first entry of a new lane anyway, so nobody needs to be hungry for it.

@@ -157,12 +157,15 @@ async def test_lanes_that_nothing_waits_in_are_struck_off_and_made_anew(store: E
     keys = store.shards[0]
     held, over = await a_job(store), await a_job(store, queue="chosen by a client")
     await take(store, "w1", 1)
+    waits = await a_job(store, queue="still waiting")
     await store.execute(over, Cancel("me"))
     assert await a_recovery(store).tidy((), idle_ms=60_000) == (0, 0)
     assert await a_recovery(store).tidy((), idle_ms=0) == (0, 1)
-    assert await store.client.smembers(keys.lanes) == {str(LANE).encode()}
-    assert await store.client.hgetall(keys.counts) == {b"running:default": b"1"}
+    waiting = LaneName(Lane.NORMAL, "still waiting", "echo")
+    assert await store.client.smembers(keys.lanes) == {str(LANE).encode(), str(waiting).encode()}
+    counts = await store.client.hgetall(keys.counts)
+    assert counts == {b"running:default": b"1", b"waiting:still waiting": b"1"}
     await store.execute(over, Requeue("me"))
-    assert await take(store, "w1", 1) == [over]
+    assert set(await take(store, "w1", 2)) == {waits, over}
     assert isinstance((await store.require(held)).job, Running)
     await audit(store)

@@ -56,6 +56,7 @@ async def test_a_claim_that_was_taken_over_writes_no_output(store: EventStore) -
     assert not await emitter.emit(Write(job, 1, "w1", 1, (b"late",)))
     await claim(store, "w2")
     assert not await emitter.emit(Write(job, 1, "w1", 1, (b"late",)))
+    assert not await emitter.emit(Write(job, 1, "w2", 1, (b"of the same worker's claim before",)))
     assert not await emitter.emit(
         Write(job, 2, "w1", 1, (b"of a claim before the store lost its tail",))
     )
