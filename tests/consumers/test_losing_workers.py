@@ -13,14 +13,23 @@ from consumers.claims import Claims
 from consumers.upstream.base import UpstreamError
 from core.commands import Cancel, Claim, Requeue
 from core.errors import Conflict, NotOwner
-from core.events import AttemptLost, Claimed, Completed, ErrorKind, LostBecause, WorkerLost
+from core.events import (
+    AttemptLost,
+    Claimed,
+    Completed,
+    ErrorKind,
+    Failed,
+    LostBecause,
+    WorkerLost,
+)
 from core.fleet import WorkerStatus
 from core.job import decide
 from core.log import LogEntry, tag_of
 from core.output import read_output
 from core.roster import Roster
 from core.states import Completed as CompletedState
-from core.states import Running
+from core.states import Failed as FailedState
+from core.states import Queued, Running
 from core.store import Claim as Proof
 from core.store import EventStore
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
@@ -255,4 +264,24 @@ async def test_a_worker_whose_job_was_cancelled_requeued_and_claimed_again_write
         await ended(store, job)
     assert history[-4:] == ["attempt_lost", "cancelled", "requeued", "claimed"]
     assert {chunk.claim for chunk in await read_output(store, job)} == {1, 2}
+    await audit(store)
+
+
+async def test_under_the_policy_to_fail_a_killed_worker_s_job_fails_and_names_it(
+    store: EventStore, start_worker: StartWorker
+) -> None:
+    job = await a_job(store)
+    victim = start_worker()
+    name = await _claimed_by_another(store, job, [])
+    victim.kill()
+    start_worker(RECOVERY_POLICY="fail")
+    assert isinstance(await ended(store, job), FailedState)
+    event = (await store.history(job))[-1].event
+    assert isinstance(event, Failed)
+    assert event.error.kind is ErrorKind.WORKER_LOST
+    assert name in event.error.message
+    again = (await store.execute(job, Requeue("operator"))).job
+    assert isinstance(again, Queued)
+    assert (again.lost_workers, again.claims) == ((), 1)
+    assert isinstance(await ended(store, job), CompletedState)
     await audit(store)
