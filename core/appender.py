@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -151,6 +152,7 @@ _SENT_AS_THEY_ARE: Final = (
     "pause",
     "ring",
 )
+_read_as_they_are: Final = attrgetter(*_SENT_AS_THEY_ARE)
 
 
 def _ask(
@@ -166,9 +168,8 @@ def _ask(
         "set": record.set,
         "schema": record.schema,
     }
-    for name in _SENT_AS_THEY_ARE:
-        if value := getattr(record, name):
-            ask[name] = value
+    values = zip(_SENT_AS_THEY_ARE, _read_as_they_are(record), strict=True)
+    ask |= {name: value for name, value in values if value}
     if record.owner is not None and record.lane is not None:
         ask |= {"owner": record.owner, "entry": record.entry, "lane": key_index(record.lane)}
     if record.leave is not None:

@@ -106,8 +106,8 @@ GUARDS = (
     Guard(
         "worker check of an outcome that is written",
         "core/lua/append.lua",
-        " or at[5] ~= worker) then",
-        ") then",
+        " or at[5] ~= worker then",
+        " then",
         "tests/store/test_append.py",
     ),
     Guard(

@@ -75,9 +75,11 @@ local function refusal(keys, record, at, totals, watermark)
     if at[3] and tonumber(at[3]) > record.schema then
         return { 'refused', 'newer_schema', at[3] }
     end
-    local claim, worker = unpack(record.fence or {})
-    if claim and (tonumber(at[4]) ~= claim or at[5] ~= worker) then
-        return { 'refused', 'not_owner', at[5] or '' }
+    if record.fence then
+        local claim, worker = unpack(record.fence)
+        if tonumber(at[4]) ~= claim or at[5] ~= worker then
+            return { 'refused', 'not_owner', at[5] or '' }
+        end
     end
     if record.owner then
         local lane = keys[record.lane]
