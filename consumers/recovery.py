@@ -23,7 +23,7 @@ from core.fleet import FactRefused
 from core.head import head_of
 from core.job import CommandRefused, decide, evolve
 from core.keys import LaneName, ShardKeys
-from core.roster import Roster
+from core.roster import Member, Roster
 from core.states import Job, Queued
 from core.store import Claim, EventStore
 
@@ -45,6 +45,10 @@ def outage_ms(lease_ms: int) -> int:
     return max(lease_ms // 3, OUTAGE_MS_MIN)
 
 
+def _living(members: list[Member]) -> frozenset[str]:
+    return frozenset(member.name for member in members if member.heartbeat)
+
+
 class Recovery:
     """One worker's part in recovering the work of others."""
 
@@ -64,6 +68,7 @@ class Recovery:
         self._limits = limits
         self._is_mine = is_mine
         self._cursors: dict[str, str] = {}
+        self._wait_ms = 0  # Until anything may be recovered, at the last look.
         self._tidied_at = float("-inf")
 
     async def run(self) -> None:
@@ -72,29 +77,27 @@ class Recovery:
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             try:
-                living = await self.report_lost()
-                await self.recover(living)
+                await self.look()
                 if loop.time() - self._tidied_at >= TIDY_EVERY_SECONDS:
-                    await self.tidy(living, max(self._lease_ms, round(TIDY_EVERY_SECONDS * 1_000)))
+                    await self.tidy(max(self._lease_ms, round(TIDY_EVERY_SECONDS * 1_000)))
                     self._tidied_at = loop.time()
             except StoreError as error:
                 log.warning("nothing recovered: %s", error)
 
-    async def report_lost(self) -> frozenset[str]:
-        """Put on the log who has been silent for a lease; the names of the living.
-
-        Raises StoreUnavailable.
-        """
+    async def look(self) -> None:
+        """Take back what the dead held, and put on the log who they are. Raises StoreUnavailable."""
         members = await self._roster.members()
+        await self.recover(_living(members))
+        if self._wait_ms:
+            return  # Heartbeats expire in an outage, too.
         for member in members:
             if member.heartbeat is None and not member.worker.has_ended:
                 with suppress(FactRefused):  # Somebody else has reported it.
                     await self._roster.record(member.name, WorkerLost(by=self._consumer))
-        return frozenset(member.name for member in members if member.heartbeat)
 
     async def recover(self, living: Collection[str] = ()) -> int:
         """Look at every lane once; how many entries were taken over. Raises StoreUnavailable."""
-        taken = 0
+        taken = self._wait_ms = 0
         for keys in self._store.shards:
             lanes = await known_lanes(self._store, keys)
             while (
@@ -106,11 +109,12 @@ class Recovery:
                     break
         return taken
 
-    async def tidy(self, living: Collection[str], idle_ms: int) -> tuple[int, int]:
+    async def tidy(self, idle_ms: int) -> tuple[int, int]:
         """Strike off the consumers of dead workers that hold nothing, and lanes that nothing waits in.
 
         `idle_ms` is how long either must have been silent; how many of each. Raises StoreUnavailable.
         """
+        living = dict.fromkeys(_living(await self._roster.members()), True)
         consumers = lanes = 0
         for keys in self._store.shards:
             known = await known_lanes(self._store, keys)
@@ -120,7 +124,7 @@ class Recovery:
                     "prefix": keys.prefix,
                     "idle_ms": idle_ms,
                     "names": [{"lane": name.lane, "serves": name.serves} for name in some],
-                    "living": dict.fromkeys(living, True),
+                    "living": living,
                 }
                 names = [keys.lanes, keys.hungry, *(keys.ready(name) for name in some)]
                 struck = await functions.call(self._store.client, "tidy", names, ask)
@@ -144,6 +148,7 @@ class Recovery:
             self._store.client, "recover", [keys.recovery, *names], ask
         )
         if wait_ms:
+            self._wait_ms = wait_ms
             log.info("nothing is recovered for %d ms: Redis was away", wait_ms)
             return [], 0
         unfinished: list[LaneName] = []

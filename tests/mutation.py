@@ -132,6 +132,13 @@ GUARDS = (
         "tests/consumers/test_recovery.py",
     ),
     Guard(
+        "pause of reporting the lost after an outage",
+        "consumers/recovery.py",
+        "if self._wait_ms:",
+        "if False:",
+        "tests/consumers/test_neighbours.py",
+    ),
+    Guard(
         "pending check of a consumer that is struck off",
         "core/lua/recover.lua",
         "if consumer.pending == 0 and consumer.idle",

@@ -145,11 +145,33 @@ async def test_a_worker_that_dies_with_nothing_in_hand_is_reported_lost(
     started = WorkerStarted(capacity=1, queues=(), models=("echo",), upstream="x", host="h")
     await roster.record("w1", started)
     recovery = a_recovery(store)
-    await recovery.report_lost()
+    await recovery.look()
     assert [member.worker.status for member in await roster.members()] == [WorkerStatus.STARTED]
     await asyncio.sleep(0.1)
-    await recovery.report_lost()
+    await recovery.look()
     assert [member.worker.status for member in await roster.members()] == [WorkerStatus.LOST]
+
+
+async def test_after_an_outage_no_worker_is_taken_for_lost_before_it_could_say_that_it_lives(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.recovery.OUTAGE_MS_MIN", 100)
+    roster, recovery = Roster(store), a_recovery(store)
+    started = WorkerStarted(capacity=1, queues=(), models=("echo",), upstream="x", host="h")
+    for name in ("alive", "dead"):
+        await roster.record(name, started)
+        await roster.beat(name, Heartbeat(running=0, models=("echo",)), expires_ms=100)
+    await recovery.look()
+    await asyncio.sleep(0.25)  # Nobody can look, and heartbeats expire.
+    await recovery.look()
+    statuses = {member.name: member.worker.status for member in await roster.members()}
+    assert set(statuses.values()) == {WorkerStatus.STARTED}
+    await roster.beat("alive", Heartbeat(running=0, models=("echo",)), expires_ms=60_000)
+    async with asyncio.timeout(10):
+        while statuses["dead"] is not WorkerStatus.LOST:
+            await recovery.look()
+            statuses = {member.name: member.worker.status for member in await roster.members()}
+    assert statuses["alive"] is WorkerStatus.STARTED
 
 
 async def test_low_priority_moves_on_every_shard(open_store: OpenStore) -> None:

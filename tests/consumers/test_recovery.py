@@ -9,10 +9,10 @@ from consumers.claims import Claims
 from consumers.execute import LossLimits
 from consumers.recovery import Recovery
 from core.commands import Cancel, Claim, Complete, RecoveryPolicy, Requeue
-from core.events import AttemptLost, LostBecause, Timings
+from core.events import AttemptLost, LostBecause, Timings, WorkerStarted
 from core.job import decide
 from core.keys import LaneName
-from core.roster import Roster
+from core.roster import Heartbeat, Roster
 from core.states import Failed, Lane, Queued, Running
 from core.store import Claim as Proof
 from core.store import EventStore
@@ -22,6 +22,7 @@ from tests.given import CHAT, a_job
 from tests.store.audit import audit
 
 LEASE_SECONDS = 0.2
+STARTED = WorkerStarted(capacity=1, queues=(), models=("echo",), upstream="x", host="h")
 LANE = LaneName(Lane.NORMAL, "default", "echo")
 
 
@@ -140,7 +141,9 @@ async def test_dead_consumers_are_struck_off_unless_they_hold_something(store: E
         done = await a_job(store)
         await take(store, worker, 1)
         await store.execute(done, Complete(1, CHAT, Timings(ran_ms=1)))
-    assert await a_recovery(store).tidy({"alive"}, idle_ms=0) == (1, 0)
+    await Roster(store).record("alive", STARTED)
+    await Roster(store).beat("alive", Heartbeat(running=0, models=("echo",)), 60_000)
+    assert await a_recovery(store).tidy(idle_ms=0) == (1, 0)
     assert await consumers_of(store) == {"dead and holding", "alive"}
     await asyncio.sleep(LEASE_SECONDS + 0.05)
     assert await a_recovery(store).recover() == 1
@@ -159,8 +162,8 @@ async def test_lanes_that_nothing_waits_in_are_struck_off_and_made_anew(store: E
     await take(store, "w1", 1)
     waits = await a_job(store, queue="still waiting")
     await store.execute(over, Cancel("me"))
-    assert await a_recovery(store).tidy((), idle_ms=60_000) == (0, 0)
-    assert await a_recovery(store).tidy((), idle_ms=0) == (0, 1)
+    assert await a_recovery(store).tidy(idle_ms=60_000) == (0, 0)
+    assert await a_recovery(store).tidy(idle_ms=0) == (0, 1)
     waiting = LaneName(Lane.NORMAL, "still waiting", "echo")
     assert await store.client.smembers(keys.lanes) == {str(LANE).encode(), str(waiting).encode()}
     counts = await store.client.hgetall(keys.counts)
