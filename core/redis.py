@@ -1,12 +1,19 @@
 """Connections to Redis, and its errors in our terms."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -29,6 +36,47 @@ _TRANSIENT: Final = (
 )
 
 
+class _NoticesReset(AbstractConnection):
+    """A connection that knows when it was reset.
+
+    redis-py's pool takes one that was reset while nobody used it for a good one: it looks for the end of
+    the stream, and a reset is an error instead. Writing to it is then an OSError on asyncio's own event
+    loop, and a RuntimeError on uvloop.
+    """
+
+    async def can_read(self) -> bool:
+        """Say whether it is unfit for a new command; the pool then connects anew."""
+        is_closed = self._writer is not None and self._writer.is_closing()
+        return is_closed or await super().can_read()
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise exceptions.ConnectionError(f"the connection is closed: {error}") from error
+
+
+class _TcpConnection(_NoticesReset, Connection):
+    pass
+
+
+class _TlsConnection(_NoticesReset, SSLConnection):
+    pass
+
+
+class _UnixConnection(_NoticesReset, UnixDomainSocketConnection):
+    pass
+
+
+_NOTICING: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
+    Connection: _TcpConnection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
+
+
 def connect(url: str) -> Redis:
     """A client for `url`, which connects when it is first used.
 
@@ -45,6 +93,7 @@ def connect(url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    pool.connection_class = _NOTICING[pool.connection_class]
     return Redis.from_pool(pool)  # Closing the client closes its connections.
 
 
