@@ -16,7 +16,9 @@ from litestar.response.sse import ServerSentEventMessage
 from api.schemas import event_view
 from core.bells import Bell
 from core.errors import StoreUnavailable
+from core.events import Completed
 from core.output import Chunk, read_output
+from core.states import Completed as CompletedState
 from core.states import Job, Running, has_ended, status_of
 from core.store import EventStore
 
@@ -68,7 +70,7 @@ async def job_output(
     """A job's output after the chunk with id `after`; each chunk's id is its claim and sequence.
 
     `attempt_lost` says that what came so far is void, since another attempt has begun; `resync` that
-    some chunks were dropped, so that only the result has all of them.
+    some chunks were dropped, or have expired, so that only the result has all of them.
     """
     cursor = after
     while True:
@@ -76,6 +78,7 @@ async def job_output(
             # The head before the chunks: a job ends only after its last chunk was written.
             head = await store.load(job_id)
             chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
+            completed = await _completed(store, job_id, head.job) if head else None
         except StoreUnavailable:
             await asyncio.sleep(_STORE_AWAY_SECONDS)
             yield COMMENT
@@ -94,6 +97,8 @@ async def job_output(
             # What the next claim writes comes after it.
             cursor = f"{cursor.partition('-')[0]}-{_VOID}"
         if has_ended(head.job):
+            if completed is not None and (missing := _missing_after(cursor, completed)):
+                yield missing
             ending = {"job_id": job_id, "status": status_of(head.job)}
             yield message(ending, status_of(head.job))
             return
@@ -101,6 +106,23 @@ async def job_output(
             yield COMMENT
         if bell.is_closing:
             return
+
+
+async def _completed(store: EventStore, job_id: str, job: Job) -> Completed | None:
+    """The event that says how an attempt ended well; None if none has, or it was trimmed."""
+    if not isinstance(job, CompletedState):
+        return None
+    view = await store.view(job_id)
+    return view.last if view is not None and isinstance(view.last, Completed) else None
+
+
+def _missing_after(cursor: str, completed: Completed) -> bytes | None:
+    """What to say if the output of the attempt that ended well goes on after the chunk at `cursor`."""
+    claim, sequence = map(int, cursor.split("-"))
+    read = sequence if claim == completed.claim else 0
+    if completed.chunks <= read:
+        return None
+    return message({"claim": completed.claim, "next": completed.chunks + 1}, "resync")
 
 
 def _is_void(cursor: str, job: Job) -> bool:

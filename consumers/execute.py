@@ -140,7 +140,7 @@ class Executor:
                     case Answer(body, usage):
                         ran_ms = _elapsed_ms(started, self._monotonic())
                         timings = Timings(ran_ms, first_token_ms)
-                        return Complete(lease.job.claims, Raw(body), timings, usage)
+                        return Complete(lease.job.claims, Raw(body), timings, usage, output.chunks)
         raise UpstreamError(ErrorKind.LOST_STREAM, "the upstream's stream ended without an answer")
 
     def _stopped(self, lease: Lease, timeout_seconds: float) -> Command | None:

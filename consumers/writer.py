@@ -14,13 +14,15 @@ class OutputWriter:
         self._job_id = job_id
         self._claim = claim
         self._worker = worker
-        self._sequence = 0
+        self._written = 0
         self._waiting: list[bytes] = []
         self._flusher: asyncio.Task[None] | None = None
+        self.chunks = 0  # In all, whether or not they could be written.
         self.is_current = True
 
     def write(self, chunk: bytes) -> None:
         """Queue a chunk."""
+        self.chunks += 1
         self._waiting.append(chunk)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
@@ -33,9 +35,10 @@ class OutputWriter:
     async def _flush(self) -> None:
         while self._waiting and self.is_current:
             chunks, self._waiting = tuple(self._waiting), []
-            write = Write(self._job_id, self._claim, self._worker, self._sequence + 1, chunks)
-            self._sequence += len(chunks)
+            write = Write(self._job_id, self._claim, self._worker, self._written + 1, chunks)
             try:
                 self.is_current = await self._emitter.emit(write)
             except StoreError:
-                return  # A gap in the sequence tells the reader.
+                self._waiting[:0] = chunks  # With the next chunk; what was written after all stays.
+                return
+            self._written += len(chunks)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Raw, Struct
 
-from core.events import JobError, LostBecause, Ordinal, Submitted, Timings, Usage
+from core.events import Count, JobError, LostBecause, Ordinal, Submitted, Timings, Usage
 
 
 class RecoveryPolicy(StrEnum):
@@ -37,6 +37,7 @@ class Complete(Struct, frozen=True):
     result: Raw
     timings: Timings
     usage: Usage | None = None
+    chunks: Count = 0
 
 
 class Fail(Struct, frozen=True):

@@ -137,6 +137,7 @@ class Completed(Event, tag="completed", frozen=True, kw_only=True):
     result: Raw  # The inference server's body, byte for byte.
     usage: Usage | None = None
     timings: Timings
+    chunks: Count = 0  # Of output, whether or not all of them could be written.
 
 
 class Failed(Event, tag="failed", frozen=True, kw_only=True):

@@ -61,6 +61,7 @@ def decide(job: Job | None, command: Command) -> tuple[JobEvent, ...]:
                     result=command.result,
                     usage=command.usage,
                     timings=command.timings,
+                    chunks=command.chunks,
                 ),
             )
         case Running(), Fail(claim, error, jitter) if claim == job.claims:

@@ -1,5 +1,6 @@
 """A job's output as it comes: no gap, no repeat, and no word of an attempt that was lost."""
 
+import pytest
 from msgspec import Raw
 
 from core.commands import Cancel, Claim, Complete, Fail, Lose
@@ -192,6 +193,33 @@ async def test_a_chunk_that_comes_as_the_job_is_looked_at_is_neither_lost_nor_re
         assert await next_one(stream) == ("1-2", "chunk", "two")
         await store.execute(job_id, DONE)
         assert await stream.rest() == [("1-2", "completed")]
+
+
+@pytest.mark.parametrize(("written", "seen"), [(3, []), (2, [("1-2", "resync")])])
+async def test_a_gap_at_the_end_is_told_too(
+    api: Api, store: EventStore, written: int, seen: list[tuple[str, str]]
+) -> None:
+    job_id = await a_job(store)
+    await store.execute(job_id, Claim("w1"))
+    for number in range(1, written + 1):
+        await emit(store, job_id, 1, number, str(number))
+    await store.execute(job_id, Complete(1, Raw(b"{}"), Timings(0), chunks=3))
+    assert await whole(api, f"/v1/jobs/{job_id}/output", "1-1") == [
+        *((f"1-{number}", "chunk") for number in range(2, written + 1)),
+        *seen,
+        (f"1-{written}", "completed"),
+    ]
+
+
+async def test_a_reader_who_comes_when_the_output_has_expired_is_told_so(
+    api: Api, store: EventStore
+) -> None:
+    job_id = await a_job(store)
+    await store.execute(job_id, Claim("w1"))
+    await emit(store, job_id, 1, 1, "one")
+    await store.execute(job_id, Complete(1, Raw(b"{}"), Timings(0), chunks=1))
+    await store.client.delete(store.keys_of(job_id).output(job_id))
+    assert await whole(api, f"/v1/jobs/{job_id}/output") == [("", "resync"), ("", "completed")]
 
 
 async def test_a_gap_tells_the_reader_that_only_the_result_has_all(
