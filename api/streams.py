@@ -6,7 +6,6 @@ short, as the process stops, is resumed by its client. While Redis is away a str
 nothing new.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
@@ -48,7 +47,9 @@ async def job_events(
             head = await store.load(job_id)
             entries = await store.history(job_id)
         except StoreUnavailable:
-            await asyncio.sleep(_STORE_AWAY_SECONDS)
+            await bell.wait(_STORE_AWAY_SECONDS)
+            if bell.is_closing:
+                return
             yield COMMENT
             continue
         for entry in entries:
@@ -80,7 +81,9 @@ async def job_output(
             chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
             completed = await _completed(store, job_id, head.job) if head else None
         except StoreUnavailable:
-            await asyncio.sleep(_STORE_AWAY_SECONDS)
+            await bell.wait(_STORE_AWAY_SECONDS)
+            if bell.is_closing:
+                return
             yield COMMENT
             continue
         for chunk in chunks:

@@ -4,12 +4,17 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from math import ceil
 from typing import Final
 
 import uvicorn
 from litestar import Litestar
 
-_GRACE_SECONDS: Final = 3  # For open requests; a stream's client resumes where it was.
+from core.redis import REPLY_TIMEOUT_SECONDS
+
+# For open requests. Whoever waits for a Redis that hangs has an answer by then; to be cut off would be
+# a 500.
+_GRACE_SECONDS: Final = ceil(REPLY_TIMEOUT_SECONDS) + 1
 _BACKLOG: Final = 2_048
 _STARTED_POLL_SECONDS: Final = 0.01
 

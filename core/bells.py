@@ -63,7 +63,7 @@ class Bells:
         self.is_closing = False
 
     def close(self) -> None:
-        """Ask all listeners to come to an end."""
+        """Ask all listeners to come to an end, and whoever is yet to listen."""
         self.is_closing = True
         for channel in self._channels.values():
             for bell in channel.bells:
@@ -147,6 +147,9 @@ class Bells:
                 channel.confirmed.set()
             self._changed.set()
         bell = Bell()
+        if self.is_closing:
+            bell.is_closing = True
+            bell.ring()
         channel.bells.add(bell)
         try:
             try:

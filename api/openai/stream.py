@@ -4,7 +4,6 @@ Nothing of an attempt that was lost before its first chunk is seen; one that is 
 stream with an error that names the job, since what was sent cannot be taken back.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
@@ -72,7 +71,9 @@ async def _events(
             view = await desk.require(job_id)
             chunks = await read_output(desk.store, job_id, cursor, _CHUNKS_PER_READ)
         except StoreUnavailable:
-            await asyncio.sleep(_STORE_AWAY_SECONDS)
+            await bell.wait(_STORE_AWAY_SECONDS)
+            if bell.is_closing:
+                raise stopping(job_id) from None
             yield COMMENT
             continue
         for chunk in chunks:

@@ -145,6 +145,18 @@ async def test_a_stream_outlives_a_redis_that_goes_and_comes_back(
         assert [name for _, name in await stream.rest()] == ["cancelled"]
 
 
+@pytest.mark.parametrize("way", ["events", "output"])
+async def test_a_stream_ends_when_the_process_stops_while_redis_is_away(
+    api: Api, mortal: RedisServer, way: str
+) -> None:
+    job_id = await api.submit()
+    async with streaming(api, f"/v1/jobs/{job_id}/{way}") as stream:
+        mortal.stop()
+        error_of(await api.http.get(f"/v1/jobs/{job_id}"), 503, "store_unavailable")
+        api.bells.close()
+        assert await stream.rest() in ([], [("1", "submitted")])
+
+
 async def test_a_poll_outlives_a_redis_that_comes_back_soon(api: Api, mortal: RedisServer) -> None:
     job_id = await api.submit()
     poll = asyncio.create_task(api.http.get(f"/v1/jobs/{job_id}?wait=60"))

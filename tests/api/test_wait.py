@@ -104,3 +104,12 @@ async def test_a_poll_ends_when_the_process_stops(api: Api, idle_worker: None) -
     api.bells.close()
     async with asyncio.timeout(5):
         assert (await poll)["status"] == "queued"
+
+
+async def test_a_poll_that_comes_while_the_process_stops_is_not_waited_for(
+    api: Api, idle_worker: None
+) -> None:
+    job_id = await api.submit()
+    api.bells.close()
+    async with asyncio.timeout(5):
+        assert (await api.job(job_id, 15))["status"] == "queued"
