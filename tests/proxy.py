@@ -19,8 +19,9 @@ class Proxy:
         self.port = free_port()
         self.delay_seconds = 0.0  # Before each piece is passed on, in either direction.
         self._upstream_port = upstream_port
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._requests_flow = asyncio.Event()
+        self._replies_flow = asyncio.Event()
+        self.resume()
         self._cut_replies_after: int | None = None
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -57,12 +58,18 @@ class Proxy:
         """Reset the connection of the next reply, once so many bytes of replies were passed on."""
         self._cut_replies_after = after_bytes
 
-    def stall(self) -> None:
-        """Pass nothing on, and keep the connections, until `resume`."""
-        self._flowing.clear()
+    def stall(self, *, replies_only: bool = False) -> None:
+        """Pass nothing on, and keep the connections, until `resume`.
+
+        What was stalled arrives then, even from a client that has closed its connection meanwhile.
+        """
+        self._replies_flow.clear()
+        if not replies_only:
+            self._requests_flow.clear()
 
     def resume(self) -> None:
-        self._flowing.set()
+        self._requests_flow.set()
+        self._replies_flow.set()
 
     async def close(self) -> None:
         self.resume()
@@ -94,11 +101,12 @@ class Proxy:
         pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
         is_reply: bool = False,
     ) -> None:
+        flow = self._replies_flow if is_reply else self._requests_flow
         with suppress(OSError):
             while piece := await source.read(_PIECE_BYTES):
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
-                await self._flowing.wait()
+                await flow.wait()
                 if is_reply and self._cut_replies_after is not None:
                     piece, self._cut_replies_after = self._shortened(piece)
                     target.write(piece)

@@ -21,7 +21,7 @@ async def audit(store: EventStore) -> dict[str, Head]:
     """Assert every invariant of the store; all heads by job."""
     heads: dict[str, Head] = {}
     for keys in store.shards:
-        log = await _whole_log(store, keys.shard)
+        log = await whole_log(store, keys.shard)
         assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
         by_job: dict[str, list[LogEntry]] = defaultdict(list)
         for entry in log:
@@ -35,7 +35,8 @@ async def audit(store: EventStore) -> dict[str, Head]:
     return heads
 
 
-async def _whole_log(store: EventStore, shard: int) -> list[LogEntry]:
+async def whole_log(store: EventStore, shard: int) -> list[LogEntry]:
+    """A shard's log from its start to its end."""
     log: list[LogEntry] = []
     while entries := await store.feed(shard, log[-1].id if log else "0-0"):
         log += entries
