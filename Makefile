@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+FAULTS ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install demo run test mutation check format bench lock clean
+.PHONY: help install demo run test mutation chaos check format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +40,9 @@ test: install ## Run every test that this machine can run
 
 mutation: install ## Take out each guard in turn and see that a test notices
 	$(BIN)/python -m tests.mutation
+
+chaos: install ## Kill, freeze and cut off processes under load 500 times, and read the log
+	$(BIN)/python -m tests.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 check: install ## Lint, type-check, and hold the floors
 	$(BIN)/ruff check .
