@@ -19,6 +19,7 @@ from api.queues import QueuesController
 from core.bells import Bells
 from core.settings import Settings
 from core.store import EventStore
+from core.timers import run_timers
 
 PATIENCE_SECONDS = 2.0  # How long a request waits for a Redis that does not answer.
 
@@ -32,7 +33,7 @@ async def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
 def create_app(
     store: EventStore, bells: Bells, settings: Settings, is_ready: Callable[[], bool]
 ) -> Litestar:
-    """The API over `store`. It listens to `bells` for as long as it runs.
+    """The API over `store`. It listens to `bells` and fires timers for as long as it runs.
 
     `is_ready` has its say in `/readyz`, for what else runs in this process.
     """
@@ -44,19 +45,21 @@ def create_app(
     desk = Desk(store, bells, defaults, is_ready)
 
     @asynccontextmanager
-    async def listen(_: Litestar) -> AsyncIterator[None]:
-        listening = asyncio.create_task(bells.run())
+    async def background(_: Litestar) -> AsyncIterator[None]:
+        # Timers too: a deadline passes and a delay ends also while no worker is alive.
+        tasks = [asyncio.create_task(bells.run()), asyncio.create_task(run_timers(store))]
         try:
             yield
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     return Litestar(
         [JobsController, QueuesController, OpenAIController, healthz, readyz, openapi_json],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=[listen],
+        lifespan=[background],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=OpenAPIConfig(title="Respool", version=version("respool"), path="/docs"),
         logging_config=None,

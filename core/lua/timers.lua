@@ -1,11 +1,11 @@
 -- due: the timers that have gone off. drop: clear one that the domain refused, unless it was set anew.
 
 -- KEYS  timers
--- ARGV  {limit, prefix}
+-- ARGV  {limit, skip, prefix}; skip: how many of the first ones to leave out
 -- Reply {milliseconds until the next one (-1: none), {member, score, head} …}
 local function due(keys, ask)
     local now = now_ms()
-    local members = redis.call('ZRANGE', keys[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ask.limit,
+    local members = redis.call('ZRANGE', keys[1], '-inf', now, 'BYSCORE', 'LIMIT', ask.skip, ask.limit,
         'WITHSCORES')
     local reply = { -1 }
     for i = 1, #members, 2 do

@@ -21,7 +21,7 @@ from core.redis import connect
 from core.roster import Heartbeat, Roster
 from core.states import Cancelled, Completed, Failed, Lane, Queued, Running
 from core.store import Bounds, EventStore
-from core.timers import fire_due
+from core.timers import Timers
 from migrations.runner import migrate
 from tests.conftest import OpenStore
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
@@ -68,7 +68,7 @@ async def test_a_head_of_a_newer_release_is_passed_over_by_worker_recovery_and_t
     await asyncio.sleep(LEASE_SECONDS + 0.05)
     await a_recovery(store).recover()
     assert isinstance((await store.require(held)).job, Queued)
-    await fire_due(store)
+    await Timers(store).fire_due()
     assert isinstance((await store.require(other_shard)).job, Queued)
     async with a_worker(server, Scripted(), shards=2):
         for job in (held, other_shard, await a_job(store)):

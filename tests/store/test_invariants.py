@@ -34,7 +34,7 @@ from core.roster import Roster
 from core.states import Job, Queued
 from core.store import Bounds, EventStore
 from core.store import Claim as Proof
-from core.timers import fire_due
+from core.timers import Timers
 from migrations.runner import migrate
 from tests.given import CHAT, new_id, submitted
 from tests.servers import RedisServer
@@ -195,7 +195,7 @@ class Writers(RuleBasedStateMachine):
         """Every process fires what is due."""
 
         async def work() -> None:
-            await asyncio.gather(*(fire_due(store) for store in self.stores))
+            await asyncio.gather(*(Timers(store).fire_due() for store in self.stores))
 
         self.run(work())
 
