@@ -74,6 +74,17 @@ class Fake:
         self.exchanges: list[Exchange] = []
         self._script = script
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Server | None = None
+
+    async def listen(self) -> None:
+        self._listening = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        host, port = self._listening.sockets[0].getsockname()
+        self.url = f"http://{host}:{port}"
+
+    def refuse(self) -> None:
+        """Take no more connections."""
+        if self._listening is not None:
+            self._listening.close()
 
     @property
     def asked(self) -> Exchange:
@@ -114,13 +125,11 @@ async def serving(script: Script) -> AsyncIterator[Fake]:
     Where a script returns, the connection is closed, whatever was left to say.
     """
     fake = Fake(script)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    fake.url = f"http://{host}:{port}"
+    await fake.listen()
     try:
         yield fake
     finally:
-        server.close()
+        fake.refuse()
         await fake.hang_up()
 
 
