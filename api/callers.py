@@ -16,7 +16,7 @@ class CallerLeft(Exception):
 async def unless_left(request: Request[Any, Any, Any], work: Coroutine[Any, Any, Answer]) -> Answer:
     """What `work` returns or raises. Raises CallerLeft, with `work` cancelled, if the caller goes first.
 
-    The request's body must have been read: what comes after it can only be the disconnect.
+    The request's body must have been read, or be of no interest.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))

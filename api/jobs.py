@@ -14,6 +14,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from api import streams
 from api.bodies import SubmitOperation, decode_body
+from api.callers import unless_left
 from api.desk import Desk
 from api.errors import ApiError
 from api.schemas import EventList, JobView, SubmitJob, event_view
@@ -41,6 +42,7 @@ class JobsController(Controller):
     async def submit(
         self,
         body: RawBody,
+        request: Request[Any, Any, Any],
         desk: NamedDependency[Desk],
         idempotency_key: IdempotencyHeader = None,
         prefer: Prefer = None,
@@ -53,7 +55,7 @@ class JobsController(Controller):
         wait_seconds = _preferred_wait(prefer)
         job, is_new = await desk.submit(decode_body(body, SubmitJob), idempotency_key)
         if wait_seconds:
-            job = await desk.wait(job.id, wait_seconds)
+            job = await unless_left(request, desk.wait(job.id, wait_seconds))
         is_over = not is_new or job.finished_at is not None
         return Response(
             job,
@@ -63,10 +65,16 @@ class JobsController(Controller):
 
     @get("/{job_id:str}")
     async def show(
-        self, job_id: FromPath[str], desk: NamedDependency[Desk], wait: WaitSeconds = 0.0
+        self,
+        job_id: FromPath[str],
+        request: Request[Any, Any, Any],
+        desk: NamedDependency[Desk],
+        wait: WaitSeconds = 0.0,
     ) -> JobView:
         """A job as it is now, or once it has ended, if that is within `wait` seconds."""
-        return await desk.wait(job_id, wait)
+        if not wait:
+            return await desk.view(job_id)
+        return await unless_left(request, desk.wait(job_id, wait))
 
     @get("/{job_id:str}/result")
     async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:

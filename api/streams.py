@@ -6,7 +6,7 @@ short, as the process stops, is resumed by its client. While Redis is away a str
 nothing new.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,9 @@ from litestar.response.sse import ServerSentEventMessage
 from api.schemas import event_view
 from core.bells import Bell
 from core.errors import StoreUnavailable
-from core.events import Completed
+from core.events import AttemptFailed, AttemptLost, Completed
+from core.head import Head
+from core.log import tag_of
 from core.output import Chunk, read_output
 from core.states import Completed as CompletedState
 from core.states import Job, Running, has_ended, status_of
@@ -28,6 +30,7 @@ COMMENT: Final = (
 _STORE_AWAY_SECONDS: Final = 1.0
 _CHUNKS_PER_READ: Final = 500
 _VOID: Final = 2**63  # A sequence beyond any: the claim was lost, and its reader told so.
+_TRIMMED: Final = ("attempt_lost", "the log no longer says why")
 
 
 def message(data: Any, event: str, event_id: str | int | None = None) -> bytes:
@@ -70,8 +73,8 @@ async def job_output(
 ) -> AsyncGenerator[bytes, None]:
     """A job's output after the chunk with id `after`; each chunk's id is its claim and sequence.
 
-    `attempt_lost` says that what came so far is void, since another attempt has begun; `resync` that
-    some chunks were dropped, or have expired, so that only the result has all of them.
+    `attempt_lost` says that what came so far is void, since that attempt is over, and why; `resync`
+    that some chunks were dropped, or have expired, so that only the result has all of them.
     """
     cursor = after
     while True:
@@ -80,6 +83,7 @@ async def job_output(
             head = await store.load(job_id)
             chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
             completed = await _completed(store, job_id, head.job) if head else None
+            losses = await _losses(store, job_id) if _is_any_void(cursor, chunks, head) else {}
         except StoreUnavailable:
             await bell.wait(_STORE_AWAY_SECONDS)
             if bell.is_closing:
@@ -87,7 +91,7 @@ async def job_output(
             yield COMMENT
             continue
         for chunk in chunks:
-            for notice in _notices(cursor, chunk):
+            for notice in _notices(cursor, chunk, losses):
                 yield notice
             cursor = chunk.id
             yield message(chunk.data, "chunk", chunk.id)
@@ -96,7 +100,7 @@ async def job_output(
         if head is None:
             return
         if _is_void(cursor, head.job):
-            yield _lost(cursor)
+            yield _lost(cursor, losses)
             # What the next claim writes comes after it.
             cursor = f"{cursor.partition('-')[0]}-{_VOID}"
         if has_ended(head.job):
@@ -128,6 +132,25 @@ def _missing_after(cursor: str, completed: Completed) -> bytes | None:
     return message({"claim": completed.claim, "next": completed.chunks + 1}, "resync")
 
 
+async def _losses(store: EventStore, job_id: str) -> dict[int, tuple[str, str]]:
+    """How each claim that came to nothing ended: the event, and why in plain words."""
+    losses: dict[int, tuple[str, str]] = {}
+    for entry in await store.history(job_id):
+        match entry.event:
+            case AttemptFailed(claim=claim, error=error):
+                losses[claim] = (tag_of(entry.event), error.message)
+            case AttemptLost(claim=claim, why=why):
+                losses[claim] = (tag_of(entry.event), why)
+    return losses
+
+
+def _is_any_void(cursor: str, chunks: Sequence[Chunk], head: Head | None) -> bool:
+    """Say whether an attempt ends among `chunks`, which follow `cursor`, or right after them."""
+    ids = [cursor, *(chunk.id for chunk in chunks)]
+    claims = {claim_id.partition("-")[0] for claim_id in ids} - {"0"}
+    return len(claims) > 1 or (head is not None and _is_void(ids[-1], head.job))
+
+
 def _is_void(cursor: str, job: Job) -> bool:
     """Say whether the chunks up to `cursor` are of an attempt that was lost, which is yet to be told.
 
@@ -140,17 +163,19 @@ def _is_void(cursor: str, job: Job) -> bool:
     return claim < job.claims or (claim == job.claims and is_over)
 
 
-def _notices(cursor: str, chunk: Chunk) -> list[bytes]:
+def _notices(cursor: str, chunk: Chunk, losses: Mapping[int, tuple[str, str]]) -> list[bytes]:
     """What to say before a chunk that does not simply follow the one at `cursor`."""
     claim, sequence = map(int, cursor.split("-"))
     if claim == chunk.claim:
         return [] if chunk.sequence == sequence + 1 else [_resync(chunk)]
-    notices = [_lost(cursor)] if claim and sequence < _VOID else []
+    notices = [_lost(cursor, losses)] if claim and sequence < _VOID else []
     return notices if chunk.sequence == 1 else [*notices, _resync(chunk)]
 
 
-def _lost(cursor: str) -> bytes:
-    return message({"claim": int(cursor.partition("-")[0])}, "attempt_lost")
+def _lost(cursor: str, losses: Mapping[int, tuple[str, str]]) -> bytes:
+    claim = int(cursor.partition("-")[0])
+    outcome, why = losses.get(claim, _TRIMMED)
+    return message({"claim": claim, "outcome": outcome, "why": why}, "attempt_lost")
 
 
 def _resync(chunk: Chunk) -> bytes:

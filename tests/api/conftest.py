@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from api.app import create_app
 from cli.serving import bind, serving
@@ -51,8 +52,11 @@ OpenApi = Callable[..., Coroutine[Any, Any, Api]]
 
 
 @pytest.fixture
-async def open_api() -> AsyncIterator[OpenApi]:
-    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`."""
+async def open_api(client: Redis) -> AsyncIterator[OpenApi]:
+    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`.
+
+    They end before the client does, which they would open again.
+    """
     async with AsyncExitStack() as stack:
 
         async def open_one(

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from core.commands import Claim
+from core.events import Submitted
 from core.keys import BELL, WORK_BELL
 from core.output import Emitter, Write
 from core.store import EventStore
@@ -53,14 +54,27 @@ async def test_a_reader_that_goes_away_leaves_no_listener(
     await soon(lambda: nobody_listens(api, client, job_id))
 
 
-async def test_a_poll_whose_client_went_away_ends_with_its_time(
+async def test_a_poll_whose_client_goes_away_leaves_no_listener(
     api: Api, client: Redis, idle_worker: None
 ) -> None:
     job_id = await api.submit()
-    poll = asyncio.create_task(api.job(job_id, wait=1))
+    poll = asyncio.create_task(api.job(job_id, wait=3_600))
     await soon(lambda: listeners(api, job_id) == 1)
     poll.cancel()
     await soon(lambda: nobody_listens(api, client, job_id))
+
+
+async def test_a_submission_whose_client_does_not_wait_for_its_end_leaves_no_listener(
+    api: Api, client: Redis, store: EventStore, idle_worker: None
+) -> None:
+    submission = asyncio.create_task(api.post({"Prefer": "wait=3600"}))
+    await soon(lambda: len(api.bells._channels) == 2)
+    submission.cancel()
+    async with asyncio.timeout(10):
+        while set(api.bells._channels) != {WORK_BELL}:
+            await asyncio.sleep(0.01)
+    [entry] = [one for one in await store.feed(0, "0-0") if isinstance(one.event, Submitted)]
+    assert (await api.job(entry.subject))["status"] == "queued"
 
 
 async def test_one_reader_of_two_that_goes_away_takes_nothing_from_the_other(

@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec import Raw
+from redis.asyncio import Redis
 
 from core.commands import Cancel, Claim, Complete, Fail, Lose
 from core.events import ErrorKind, JobError, LostBecause, Timings
@@ -14,6 +15,7 @@ from tests.api.sse import Stream, streaming, whole
 from tests.api.workers import Script
 from tests.given import a_job
 
+LEASE_RAN_OUT = {"claim": 1, "outcome": "attempt_lost", "why": "lease ran out"}
 DONE = Complete(1, Raw(b"{}"), Timings(0))
 ECHOED = [
     ("1-1", "chunk"),
@@ -101,7 +103,7 @@ async def test_a_lost_attempt_voids_what_was_read_of_it(api: Api, store: EventSt
     async with streaming(api, f"/v1/jobs/{job_id}/output") as stream:
         assert await stream.take(1) == [("1-1", "chunk")]
         await lose(store, job_id, 1)
-        assert await next_one(stream) == ("1-1", "attempt_lost", {"claim": 1})
+        assert await next_one(stream) == ("1-1", "attempt_lost", LEASE_RAN_OUT)
         await store.execute(job_id, Claim("w1"))
         await emit(store, job_id, 2, 1, "kept")
         assert await next_one(stream) == ("2-1", "chunk", "kept")
@@ -131,7 +133,8 @@ async def test_a_failed_attempt_voids_what_was_read_of_it(api: Api, store: Event
         assert await stream.take(1) == [("1-1", "chunk")]
         error = JobError(ErrorKind.SERVER_ERROR, "it broke")
         await store.execute(job_id, Fail(1, error, jitter=0.0))
-        assert await next_one(stream) == ("1-1", "attempt_lost", {"claim": 1})
+        why = {"claim": 1, "outcome": "attempt_failed", "why": "it broke"}
+        assert await next_one(stream) == ("1-1", "attempt_lost", why)
 
 
 async def test_a_reader_that_missed_the_loss_is_told_before_the_next_attempts_chunks(
@@ -144,12 +147,35 @@ async def test_a_reader_that_missed_the_loss_is_told_before_the_next_attempts_ch
     await store.execute(job_id, Claim("w1"))
     await emit(store, job_id, 2, 1, "kept")
     await store.execute(job_id, Complete(2, Raw(b"{}"), Timings(0)))
-    assert await whole(api, f"/v1/jobs/{job_id}/output", "1-1") == [
-        ("1-2", "chunk"),
-        ("1-2", "attempt_lost"),
-        ("2-1", "chunk"),
-        ("2-1", "completed"),
-    ]
+    async with streaming(api, f"/v1/jobs/{job_id}/output", "1-1") as stream:
+        assert await stream.take(1) == [("1-2", "chunk")]
+        assert await next_one(stream) == ("1-2", "attempt_lost", LEASE_RAN_OUT)
+        assert await stream.rest() == [("2-1", "chunk"), ("2-1", "completed")]
+
+
+async def test_a_worker_that_drained_is_told_as_the_reason(api: Api, store: EventStore) -> None:
+    job_id = await a_job(store)
+    await store.execute(job_id, Claim("w1"))
+    await emit(store, job_id, 1, 1, "lost")
+    async with streaming(api, f"/v1/jobs/{job_id}/output") as stream:
+        await stream.take(1)
+        await store.execute(job_id, Lose(1, LostBecause.DRAINED, deliveries_max=5))
+        why = {"claim": 1, "outcome": "attempt_lost", "why": "worker drained"}
+        assert await next_one(stream) == ("1-1", "attempt_lost", why)
+
+
+async def test_what_the_log_no_longer_tells_is_lost_without_a_reason(
+    api: Api, store: EventStore, client: Redis
+) -> None:
+    job_id = await a_job(store)
+    await store.execute(job_id, Claim("w1"))
+    await emit(store, job_id, 1, 1, "lost")
+    await lose(store, job_id, 1)
+    await client.xtrim(store.shards[0].log, maxlen=0, approximate=False)
+    async with streaming(api, f"/v1/jobs/{job_id}/output") as stream:
+        await stream.take(1)
+        why = {"claim": 1, "outcome": "attempt_lost", "why": "the log no longer says why"}
+        assert await next_one(stream) == ("1-1", "attempt_lost", why)
 
 
 async def test_a_loss_is_told_also_if_the_attempt_that_ended_well_left_no_chunk(
