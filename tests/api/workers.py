@@ -41,8 +41,8 @@ class Script:
     def answer(self, body: bytes = b'{"said":"all"}', usage: Usage | None = None) -> None:
         self._lines.put_nowait(Answer(body, usage))
 
-    def fail(self, kind: ErrorKind, message: str) -> None:
-        self._lines.put_nowait(UpstreamError(kind, message))
+    def fail(self, kind: ErrorKind, message: str, retry_after_ms: int | None = None) -> None:
+        self._lines.put_nowait(UpstreamError(kind, message, retry_after_ms))
 
     async def models(self) -> frozenset[str]:
         return frozenset({"echo"})
