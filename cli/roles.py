@@ -22,7 +22,9 @@ from consumers.upstream.base import Limits, Upstream, UpstreamError
 from consumers.upstream.connect import connect as connect_upstream
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
+from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
 from core.errors import StoreError, StoreNotReady
+from core.persistence import require_syncing
 from core.redis import answering, connect
 from core.settings import Settings, SettingsError
 from core.store import EventStore
@@ -43,18 +45,31 @@ def stop_on_signals(stop: Stop) -> None:
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, redis_url: str, patience_seconds: float
+    settings: Settings,
+    redis_url: str,
+    patience_seconds: float,
+    *,
+    confirm_in_background: bool = False,
 ) -> AsyncIterator[EventStore]:
     """The store at `redis_url`, waited for while Redis starts or the migrations run.
 
     Raises StoreError if it is not there in STORE_WAIT_SECONDS, and at once if its settings would
-    let it delete the log.
+    let it delete the log, or lose what DURABILITY says that it keeps.
     """
     client = connect(redis_url)
     try:
         shards = await _await_store(client, redis_url)
         await _refuse_eviction(client)
-        yield EventStore(client, shards, settings.bounds(patience_seconds))
+        async with _barrier(settings, redis_url, patience_seconds) as barrier:
+            bounds = settings.bounds(patience_seconds)
+            if not confirm_in_background:
+                yield EventStore(client, shards, bounds, barrier)
+                return
+            background = InBackground(barrier)
+            try:
+                yield EventStore(client, shards, bounds, background)
+            finally:
+                await background.settle()
     finally:
         await client.aclose()
 
@@ -90,6 +105,25 @@ async def _refuse_eviction(client: Redis) -> None:
 
 
 @asynccontextmanager
+async def _barrier(
+    settings: Settings, redis_url: str, patience_seconds: float
+) -> AsyncIterator[Barrier]:
+    """What DURABILITY asks for, on a connection of its own. Raises StoreNotReady."""
+    if settings.durability is Durability.EVERYSEC:
+        yield NoBarrier()
+        return
+    replicas = 1 if settings.durability is Durability.REPLICATED else 0
+    client = connect(redis_url)
+    try:
+        capabilities = await require_syncing(
+            client, settings.durability, replicated=settings.durability is Durability.REPLICATED
+        )
+        yield Rounds(client, capabilities, replicas, patience_seconds)
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
 async def running_api(
     settings: Settings, redis_url: str, is_ready: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[str]:
@@ -114,8 +148,11 @@ async def run_worker(
     """Run a worker until it is asked to stop, and has."""
     listening = bind(settings.worker_host, settings.worker_port, "WORKER_PORT")
     lease_client = connect(redis_url)
-    # An outcome is worth sending again for as long as the claim may still stand.
-    async with open_store(settings, redis_url, float(settings.lease_seconds)) as store:
+    # An outcome is worth sending again for as long as the claim may still stand. Nobody waits here to
+    # hear that it is durable, and a slot, a timer or the recovery of another job must not either.
+    async with open_store(
+        settings, redis_url, float(settings.lease_seconds), confirm_in_background=True
+    ) as store:
         upstream = await _await_upstream(settings, upstream_url, stop)
         if upstream is None:
             return

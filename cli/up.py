@@ -13,8 +13,9 @@ from cli.embedded import embedded_store
 from cli.roles import run_worker, running_api, stop_on_signals, without_password
 from cli.serving import bind
 from consumers.worker import Stop
+from core.durability import Durability
 from core.redis import connect
-from core.settings import Settings
+from core.settings import Settings, SettingsError
 from migrations.runner import migrate
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,11 @@ log = logging.getLogger(__name__)
 
 async def up(settings: Settings, console: Console) -> None:
     """Start everything, serve until asked to stop, and leave nothing running."""
+    if settings.redis_url is None and settings.durability is Durability.REPLICATED:
+        raise SettingsError(
+            "DURABILITY=replicated needs a Redis with a replica, in REDIS_URL: "
+            "the store that `respool up` brings has none"
+        )
     stop = Stop()
     stop_on_signals(stop)
     ready = asyncio.Event()
@@ -29,7 +35,9 @@ async def up(settings: Settings, console: Console) -> None:
         data_dir = settings.respool_data_dir
         redis_url = settings.redis_url
         if redis_url is None:
-            redis_url = await stack.enter_async_context(embedded_store(data_dir))
+            redis_url = await stack.enter_async_context(
+                embedded_store(data_dir, settings.durability)
+            )
         await _migrate(redis_url)
         console.print(f"store     {_where(settings, redis_url)}")
         upstream_url, model = await stack.enter_async_context(_upstream(settings))

@@ -8,6 +8,7 @@ RespoolError
 ├── QueueFull               as many jobs wait (or are scheduled) as the queue takes
 └── StoreError
     ├── StoreUnavailable    Redis does not answer, or will not do so just now
+    │   └── NotDurable      it was written, but not confirmed to be as durable as DURABILITY asks
     ├── StoreFull           Redis is nearly out of memory: no new jobs, but completions pass
     ├── StoreNotReady       the migrations were not applied, or are those of another release
     └── FromTheFuture       something was written by a newer release than this one
@@ -65,6 +66,10 @@ class StoreError(RespoolError):
 
 class StoreUnavailable(StoreError):
     """Redis did not answer in time. A write may or may not have happened."""
+
+
+class NotDurable(StoreUnavailable):
+    """It was written and stands, but a power cut or a fail-over may take it away again."""
 
 
 class StoreFull(StoreError):

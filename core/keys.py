@@ -88,6 +88,11 @@ class ShardKeys(Struct, frozen=True):
         """A set: workers and queues that have a head (shard 0 only)."""
         return f"{self.prefix}subjects"
 
+    @property
+    def synced(self) -> str:
+        """When the durability of a write was last asked for; written only so as to have written."""
+        return f"{self.prefix}synced"
+
     def head(self, subject: str) -> str:
         """The head of a job, or of a `worker:NAME` or a `queue:NAME`."""
         return f"{self.prefix}{subject}" if ":" in subject else f"{self.prefix}job:{subject}"

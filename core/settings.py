@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from core.commands import RecoveryPolicy
+from core.durability import Durability
 from core.store import Bounds
 
 # A queue's name stands in keys, in metrics and in URLs.
@@ -63,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention_hours: int = 24
     max_body_bytes: int = 8 * 1024 * 1024
     recovery_policy: RecoveryPolicy = RecoveryPolicy.REQUEUE
+    durability: Durability = Durability.EVERYSEC
     log_format: LogFormat = LogFormat.CONSOLE
     log_level: LogLevel = LogLevel.INFO
 

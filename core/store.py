@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from core import functions
 from core.appender import Appender, Record, new_record
 from core.commands import Command
+from core.durability import Barrier, NoBarrier, Written
 from core.effects import IN_A_LANE, Counter, effects
 from core.errors import (
     Conflict,
@@ -90,8 +91,11 @@ class View(Struct, frozen=True):
 class EventStore:
     """Jobs in Redis. Safe for any number of tasks of one event loop."""
 
-    def __init__(self, client: Redis, shards: int, bounds: Bounds) -> None:
+    def __init__(
+        self, client: Redis, shards: int, bounds: Bounds, barrier: Barrier | None = None
+    ) -> None:
         self.client = client
+        self._barrier = barrier or NoBarrier()
         self.shards = tuple(ShardKeys(shard) for shard in range(shards))
         self.bounds = bounds
         self._appenders = tuple(
@@ -112,9 +116,10 @@ class EventStore:
     async def submit(
         self, job_id: str, submitted: Submitted, idempotency: IdempotencyKey | None = None
     ) -> Recorded:
-        """Write a new job's first event.
+        """Write a new job's first event, and wait until it is as durable as it has to be.
 
-        Raises QueueFull, StoreFull, DuplicateKey, Conflict (the id is taken), StoreUnavailable.
+        Raises QueueFull, StoreFull, DuplicateKey (that job is durable too), Conflict (the id is
+        taken), StoreUnavailable, NotDurable.
         """
         keys = self.keys_of(job_id)
         job = evolve(None, submitted)
@@ -134,7 +139,13 @@ class EventStore:
         reply = await self._submitters[keys.shard].send(record)
         if reply[0] == b"refused" and reply[1] == b"full":
             raise QueueFull(job.queue, int(reply[2]), limit)
-        return Recorded(job, _log_ids(job_id, reply))
+        try:
+            recorded = Recorded(job, _log_ids(job_id, reply))
+        except DuplicateKey as duplicate:  # Perhaps of a first try that was not confirmed.
+            await self._confirm(duplicate.job_id, 1, None)
+            raise
+        await self._confirm(job_id, 1, recorded.log_ids[0])
+        return recorded
 
     async def append(
         self,
@@ -145,8 +156,10 @@ class EventStore:
     ) -> Recorded:
         """Write what comes after `before`, if that is still the job's state.
 
+        An ending is waited for until it is as durable as it has to be: NotDurable, and it stands.
         Raises Conflict with the newer state; NotOwner if a proof is given and does not hold: the lane
-        entry is not pending for that consumer, or the claim is another worker's; FromTheFuture if a newer release wrote the head; StoreUnavailable.
+        entry is not pending for that consumer, or the claim is another worker's; FromTheFuture if a
+        newer release wrote the head; StoreUnavailable.
         """
         after = fold(events, before)
         if not events or after is None:
@@ -159,7 +172,10 @@ class EventStore:
             case Fence(claim, worker):
                 record.fence = (claim, worker)
         reply = await self._appenders[self.keys_of(job_id).shard].send(record)
-        return Recorded(after, _log_ids(job_id, reply))
+        recorded = Recorded(after, _log_ids(job_id, reply))
+        if has_ended(after):
+            await self._confirm(job_id, after.version, recorded.log_ids[-1])
+        return recorded
 
     async def execute(
         self,
@@ -261,6 +277,10 @@ class EventStore:
         if effect.tell is not None:
             record.ring = worker_subject(effect.tell)
         return record
+
+    async def _confirm(self, job_id: str, version: int, log_id: str | None) -> None:
+        keys = self.keys_of(job_id)
+        await self._barrier.confirm(Written(keys.shard, keys.head(job_id), version, log_id))
 
     def _lane_key(self, job_id: str, job: Queued | Running) -> str:
         return self.keys_of(job_id).ready(LaneName(job.lane, job.queue, job.model))

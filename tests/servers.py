@@ -1,5 +1,6 @@
 """Real servers that tests start: the embedded Valkey, and Redis as Debian ships it."""
 
+import os
 import shutil
 import signal
 import socket
@@ -36,12 +37,15 @@ class RedisServer:
             *("--dir", str(folder), "--save", "", "--maxmemory-policy", "noeviction"),
             *options,
         ]
+        self.environment: dict[str, str] = {}  # What it has besides ours.
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start, and wait until it answers."""
         with (self._folder / "server.log").open("ab") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                self._command, env=os.environ | self.environment, stdout=output, stderr=output
+            )
         until = time.monotonic() + _START_SECONDS
         while True:
             try:

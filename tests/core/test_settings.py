@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.commands import RecoveryPolicy
+from core.durability import Durability
 from core.settings import (
     LogFormat,
     LogLevel,
@@ -31,6 +32,7 @@ RANGES = {
 ENUMS = {
     "UPSTREAM_KIND": (UpstreamKind, "openai, ollama, echo"),
     "RECOVERY_POLICY": (RecoveryPolicy, "requeue, fail"),
+    "DURABILITY": (Durability, "everysec, always, replicated"),
     "LOG_FORMAT": (LogFormat, "json, console"),
     "LOG_LEVEL": (LogLevel, "debug, info, warning, error"),
 }
@@ -65,6 +67,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.job_timeout_seconds, settings.sync_timeout_seconds) == (600, 280)
     assert settings.retention_hours == 24
     assert settings.recovery_policy is RecoveryPolicy.REQUEUE
+    assert settings.durability is Durability.EVERYSEC
 
 
 def test_every_default_is_one_that_could_be_given() -> None:
@@ -95,6 +98,7 @@ def test_all_settings_are_read() -> None:
         "RETENTION_HOURS": "48",
         "MAX_BODY_BYTES": "2048",
         "RECOVERY_POLICY": "fail",
+        "DURABILITY": "always",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "debug",
     }
@@ -121,6 +125,7 @@ def test_all_settings_are_read() -> None:
         retention_hours=48,
         max_body_bytes=2_048,
         recovery_policy=RecoveryPolicy.FAIL,
+        durability=Durability.ALWAYS,
         log_format=LogFormat.JSON,
         log_level=LogLevel.DEBUG,
     )
