@@ -47,7 +47,7 @@ class JobsController(Controller):
         idempotency_key: IdempotencyHeader = None,
         prefer: Prefer = None,
     ) -> Response[JobView]:
-        """Accept a job. It is in the log when this answers 202.
+        """Accept a job. It is in the log when this answers 202, as durable as DURABILITY says.
 
         200 if the Idempotency-Key has the job already, or if it ended within `Prefer: wait=N` seconds.
         404 for a model that nobody serves, 422 for a wrong request, 429 if the queue is full.

@@ -111,6 +111,9 @@ def up() -> None:
 def api() -> None:
     """Run an API, on API_HOST and API_PORT.
 
+    DURABILITY says when a job is accepted: once Redis has it (everysec), has synced it to disk
+    (always), or a replica has too (replicated).
+
     \b
     Example: REDIS_URL=redis://localhost:6379/0 respool api
     """

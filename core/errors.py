@@ -69,7 +69,7 @@ class StoreUnavailable(StoreError):
 
 
 class NotDurable(StoreUnavailable):
-    """It was written and stands, but a power cut or a fail-over may take it away again."""
+    """It was written, but a power cut or a fail-over may take it away again, or has."""
 
 
 class StoreFull(StoreError):

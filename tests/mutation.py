@@ -215,6 +215,62 @@ GUARDS = (
         "socket_timeout=REPLY_TIMEOUT_SECONDS,",
         "tests/store/test_append.py",
     ),
+    Guard(
+        "durability of a submission",
+        "core/store.py",
+        "await self._confirm(job_id, 1, recorded.log_ids[0])",
+        "pass",
+        "tests/durability/test_replicas.py",
+    ),
+    Guard(
+        "durability of an ending",
+        "core/store.py",
+        "await self._confirm(job_id, after.version, recorded.log_ids[-1])",
+        "pass",
+        "tests/durability/test_replicas.py",
+    ),
+    Guard(
+        "durability of a second try under the same key",
+        "core/store.py",
+        "await self._confirm(duplicate.job_id, 1, None)",
+        "pass",
+        "tests/durability/test_rounds.py",
+    ),
+    Guard(
+        "durability of what was there before a fail-over",
+        "core/durability.py",
+        "if not found:",
+        "if False:",
+        "tests/durability/test_rounds.py",
+    ),
+    Guard(
+        "durability under settings that were changed later",
+        "core/durability.py",
+        "raise StoreError(wrong)",
+        "pass",
+        "tests/durability/test_requirements.py",
+    ),
+    Guard(
+        "count check of WAITAOF, of Redis itself",
+        "core/durability.py",
+        "if synced < 1:",
+        "if False:",
+        "tests/durability/test_rounds.py",
+    ),
+    Guard(
+        "count check of WAITAOF and WAIT, of the replicas",
+        "core/durability.py",
+        "if replicas < self._replicas:",
+        "if False:",
+        "tests/durability/test_replicas.py",
+    ),
+    Guard(
+        "the write that WAITAOF waits for",
+        "core/lua/sync.lua",
+        "redis.call('SET', keys[1], now_ms())",
+        "local _ = now_ms()",
+        "tests/durability/test_replicas.py",
+    ),
 )
 
 

@@ -1,11 +1,13 @@
 """`respool up`, as a person would use and abuse it: started, killed, started again, stopped."""
 
+import json
 import signal
 import socket
 import subprocess
 import time
 
 import pytest
+import redis
 
 from tests.cli.running import StartUp
 
@@ -34,6 +36,15 @@ def test_after_sigkill_of_everything_every_job_is_there_and_finished_once(
         assert ended["status"] == "completed"
         assert up.events(job).count("completed") == 1
     assert up.events(jobs[0]) == ["submitted", "claimed", "attempt_lost", "claimed", "completed"]
+
+
+def test_with_always_the_store_syncs_before_it_answers(start_up: StartUp) -> None:
+    up = start_up(DURABILITY="always").until_ready()
+    assert up.submit("one", prefer="wait=20")["status"] == "completed"
+    port = json.loads((up.data_dir / "store.json").read_bytes())["port"]
+    with redis.Redis(port=port) as client:
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}
+        assert client.exists("respool:{0}:synced")  # It was asked, too.
 
 
 def test_a_store_that_survived_its_owner_is_taken_over(start_up: StartUp) -> None:
