@@ -47,7 +47,8 @@ def create_app(
     @asynccontextmanager
     async def background(_: Litestar) -> AsyncIterator[None]:
         # Timers too: a deadline passes and a delay ends also while no worker is alive.
-        tasks = [asyncio.create_task(bells.run()), asyncio.create_task(run_timers(store))]
+        running = (bells.run(), run_timers(store), desk.tail.run())
+        tasks = [asyncio.create_task(work) for work in running]
         try:
             yield
         finally:

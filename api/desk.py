@@ -24,6 +24,7 @@ from core.queues import Queues
 from core.roster import Member, Roster
 from core.states import has_ended
 from core.store import EventStore, IdempotencyKey, View
+from core.tail import TailWatch
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Desk:
         self.bells = bells
         self.catalog = Catalog(Roster(store))
         self.queues = Queues(store)
+        self.tail = TailWatch(store)
         self.wait_max_seconds = defaults.wait_max_seconds
         self._defaults = defaults
         self._is_ready = is_ready
@@ -161,6 +163,8 @@ class Desk:
         """Nothing, or why a job that is submitted now would not run soon."""
         if not self._is_ready():
             return "still starting"
+        if self.tail.trouble is not None:
+            return self.tail.trouble
         try:
             members = await self.catalog.members()
         except StoreError as error:

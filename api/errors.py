@@ -14,6 +14,7 @@ from core.errors import (
     QueueFull,
     StoreError,
     StoreFull,
+    StoreNotReady,
     StoreUnavailable,
     UnknownJob,
 )
@@ -65,6 +66,11 @@ class ApiError(Exception):
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_STORE_CODES = (
+    (StoreFull, "store_full"),
+    (StoreNotReady, "store_not_ready"),
+    (StoreUnavailable, "store_unavailable"),
+)
 _HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-ID"}
 
 
@@ -136,10 +142,9 @@ def _queue_full(_: Request[Any, Any, Any], error: QueueFull) -> Response[ErrorVi
 
 
 def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
-    code = "store_full" if isinstance(error, StoreFull) else "store_unavailable"
-    if not isinstance(error, StoreFull | StoreUnavailable):
+    code = next((code for kind, code in _STORE_CODES if isinstance(error, kind)), "store_error")
+    if code == "store_error":
         log.error("the store failed: %s", error)
-        code = "store_error"
     return respond(ApiError(503, code, str(error), retry_after_seconds=STORE_RETRY_SECONDS))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from litestar import Litestar, Response, get
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from consumers.worker import Worker
 
@@ -21,6 +21,7 @@ class WorkerHealth(Struct, frozen=True, kw_only=True):
     running: int
     capacity: int
     models: list[str]
+    note: str | UnsetType = UNSET  # What an operator has to know, though jobs are run.
 
 
 def create_health_app(worker: Worker) -> Litestar:
@@ -32,7 +33,8 @@ def create_health_app(worker: Worker) -> Litestar:
             worker=worker.identity.name,
             running=len(worker.leases),
             capacity=worker.identity.concurrency,
-            models=sorted(worker.models),
+            models=sorted(worker.models.names),
+            note=worker.tail.loss or UNSET,
         )
 
     @get("/healthz")
@@ -49,8 +51,10 @@ def create_health_app(worker: Worker) -> Litestar:
 
 
 def _trouble(worker: Worker) -> str | None:
-    if not worker.models:
+    if not worker.models.names:
         return "the upstream does not answer, or serves no model"
+    if worker.tail.trouble is not None:
+        return worker.tail.trouble
     is_full = len(worker.leases) >= worker.identity.concurrency
     if not is_full and time.monotonic() - worker.claimed_at > STALE_SECONDS:
         return "nothing could be claimed of late: Redis does not answer"

@@ -19,6 +19,7 @@ from core.errors import StoreError
 from core.keys import LaneName
 from core.states import Running
 from core.store import Claim, EventStore
+from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +109,16 @@ class Leases:
     async def keep(self, bell: Bell) -> None:
         """Renew for ever: three times a lease, and when `bell` says that something has changed."""
         self._bell = bell
+        trouble = Trouble(log, "leases are not renewed")
         while True:
             if await bell.wait(self._lease_seconds / RENEWALS_PER_LEASE):
                 self.rings += 1
             try:
                 await self.renew()
+                trouble.is_over()
             except StoreError as error:
                 # The lease still stands for a while; the next renewal may come through.
-                log.warning("leases not renewed: %s", error)
+                trouble.is_there(error)
                 await asyncio.sleep(min(1.0, self._lease_seconds / 10))
                 bell.ring()
 

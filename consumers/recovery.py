@@ -26,6 +26,7 @@ from core.keys import LaneName, ShardKeys
 from core.roster import Member, Roster
 from core.states import Job, Queued
 from core.store import Claim, EventStore
+from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Recovery:
     async def run(self) -> None:
         """Recover for ever, once a second."""
         loop = asyncio.get_running_loop()
+        trouble = Trouble(log, "nothing is recovered")
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             try:
@@ -81,8 +83,9 @@ class Recovery:
                 if loop.time() - self._tidied_at >= TIDY_EVERY_SECONDS:
                     await self.tidy(max(self._lease_ms, round(TIDY_EVERY_SECONDS * 1_000)))
                     self._tidied_at = loop.time()
+                trouble.is_over()
             except StoreError as error:
-                log.warning("nothing recovered: %s", error)
+                trouble.is_there(error)
 
     async def look(self) -> None:
         """Take back what the dead held, and put on the log who they are. Raises StoreUnavailable."""

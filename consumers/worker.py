@@ -19,11 +19,12 @@ from redis.asyncio import Redis
 from consumers.claims import Claims, Delivery
 from consumers.execute import Executor, LossLimits
 from consumers.leases import RENEWALS_PER_LEASE, Interruption, Leases
+from consumers.models import ServedModels
 from consumers.recovery import Recovery
-from consumers.upstream.base import Upstream, UpstreamError
+from consumers.upstream.base import Upstream
 from core.bells import Bells
 from core.errors import StoreError
-from core.events import ErrorKind, Gpu, WorkerDraining, WorkerStarted, WorkerStopped
+from core.events import Gpu, WorkerDraining, WorkerStarted, WorkerStopped
 from core.fleet import FactRefused, WorkerStatus, worker_subject
 from core.keys import WORK_BELL
 from core.output import Emitter
@@ -31,16 +32,14 @@ from core.queues import Queues, keep_mirrored
 from core.roster import Heartbeat, Roster
 from core.states import Queued
 from core.store import EventStore
+from core.tail import TailWatch
 from core.timers import run_timers
+from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 1.0  # A bell may be lost; then work is found this much later.
-MODELS_EVERY_SECONDS: Final = 10.0
 _AFTER_ERROR_SECONDS: Final = 0.5
-_SIGNS_OF_DEATH: Final = frozenset(
-    {ErrorKind.CONNECT, ErrorKind.LOST_STREAM, ErrorKind.OVERLOAD, ErrorKind.TIMEOUT}
-)
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -88,12 +87,13 @@ class Worker:
     ) -> None:
         self.identity = identity
         self.claimed_at = float("-inf")  # When Redis last let it look for work.
-        self.models: frozenset[str] = frozenset()
+        self.models = ServedModels(upstream)
         self._store = store
         self._bells = bells
         self._upstream = upstream
+        self.tail = TailWatch(store)
         self._roster = Roster(store)
-        self._claims = Claims(store, identity.name, identity.queues, lambda: self.models)
+        self._claims = Claims(store, identity.name, identity.queues, lambda: self.models.names)
         self.leases = Leases(store, lease_client, identity.name, identity.lease_seconds)
         emitter = Emitter(store, identity.lease_seconds)
         self._executor = Executor(
@@ -104,7 +104,7 @@ class Worker:
             identity.name,
             limits,
             time.monotonic,
-            self._doubt_upstream,
+            self.models.doubt,
         )
         self._recovery = Recovery(
             store, self._roster, identity.name, identity.lease_seconds, limits, self.leases.holds
@@ -113,13 +113,11 @@ class Worker:
             set()
         )  # Deliveries with a task here: job and lane entry.
         self._task_ended = asyncio.Event()
-        self._upstream_in_doubt = asyncio.Event()
-        self._upstream_trouble: str | None = None  # Said once, not at every try.
         self._is_draining = False
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
         """Work until asked to stop, then drain. Raises StoreUnavailable if Redis is away at the start."""
-        if not await self._upstream_answers(stop):
+        if not await self.models.until_known(stop.draining):
             return
         await self._beat()
         async with asyncio.TaskGroup() as around:
@@ -129,8 +127,9 @@ class Worker:
                 around.create_task(self._keep_beating()),
                 around.create_task(self._recovery.run()),
                 around.create_task(run_timers(self._store)),
-                around.create_task(self._keep_learning_models()),
+                around.create_task(self.models.keep()),
                 around.create_task(keep_mirrored(Queues(self._store))),
+                around.create_task(self.tail.run()),
             ]
             async with asyncio.TaskGroup() as jobs:
                 giving_back = jobs.create_task(self._give_back(stop))
@@ -151,6 +150,7 @@ class Worker:
         async with self._bells.hear(WORK_BELL) as bell:
             stop.on_drain(bell.ring, self._task_ended.set)
             may_be_stranded = False
+            trouble = Trouble(log, "nothing is claimed")
             while not stop.draining.is_set():
                 free = self.identity.concurrency - len(self._in_hand)
                 if free <= 0:
@@ -160,11 +160,12 @@ class Worker:
                     deliveries = await self._take(free, may_be_stranded)
                     may_be_stranded = False
                 except StoreError as error:
-                    log.warning("nothing claimed: %s", error)
+                    trouble.is_there(error)
                     self.claimed_at = float("-inf")
                     may_be_stranded = True
                     await bell.wait(_AFTER_ERROR_SECONDS)
                     continue
+                trouble.is_over()
                 self.claimed_at = time.monotonic()
                 is_ready()
                 for delivery in deliveries:
@@ -212,19 +213,21 @@ class Worker:
             await self.leases.keep(bell)
 
     async def _keep_beating(self) -> None:
+        trouble = Trouble(log, "no heartbeat")
         while True:
             await asyncio.sleep(self.identity.lease_seconds / RENEWALS_PER_LEASE)
             try:
                 await self._beat()
+                trouble.is_over()
             except StoreError as error:
-                log.warning("no heartbeat: %s", error)
+                trouble.is_there(error)
 
     async def _beat(self) -> None:
         """Say that this worker is alive; if the log does not know it, or takes it for lost, that it is there.
 
         So it was cut off for longer than a lease, or the store is another one than before.
         """
-        heartbeat = Heartbeat(running=len(self._in_hand), models=tuple(sorted(self.models)))
+        heartbeat = Heartbeat(running=len(self._in_hand), models=tuple(sorted(self.models.names)))
         expires_ms = round(self.identity.lease_seconds * 1_000)
         status = await self._roster.beat(self.identity.name, heartbeat, expires_ms)
         if status in {None, WorkerStatus.LOST}:
@@ -233,63 +236,11 @@ class Worker:
             if self._is_draining:
                 await self._say(WorkerDraining(running=len(self._in_hand)))
 
-    async def _upstream_answers(self, stop: Stop) -> bool:
-        """Wait for the upstream, which may be starting too; False if asked to stop meanwhile."""
-        while not stop.draining.is_set():
-            await self._learn_models()
-            if self.models:
-                return True
-            try:
-                async with asyncio.timeout(_AFTER_ERROR_SECONDS):
-                    await stop.draining.wait()
-            except TimeoutError:
-                continue
-        return False
-
-    async def _keep_learning_models(self) -> None:
-        while True:
-            pause_seconds = MODELS_EVERY_SECONDS if self.models else _AFTER_ERROR_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_seconds):
-                    await self._upstream_in_doubt.wait()
-            self._upstream_in_doubt.clear()
-            await self._learn_models()
-
-    def _doubt_upstream(self, failure: UpstreamError) -> None:
-        """After an error that a dead server would give: look now, and claim nothing for one that is away.
-
-        Otherwise every waiting job would spend its attempts on a server that is being restarted.
-        """
-        if failure.error.kind is ErrorKind.CONNECT:
-            self.models = frozenset()
-        if failure.error.kind in _SIGNS_OF_DEATH:
-            self._upstream_in_doubt.set()
-
-    async def _learn_models(self) -> None:
-        """Ask what the upstream serves. While it does not answer, nothing is claimed for it."""
-        try:
-            models = await self._upstream.models()
-        except UpstreamError as error:
-            if str(error) != self._upstream_trouble:
-                self._upstream_trouble = str(error)
-                address = self._upstream.address
-                log.warning(
-                    "nothing is claimed until %s lists its models (is UPSTREAM_URL right?): %s",
-                    address,
-                    error,
-                )
-            models = frozenset()
-        else:
-            self._upstream_trouble = None
-        if models != self.models:
-            self.models = models
-            log.info("serves %s", ", ".join(sorted(models)) or "no model")
-
     def _started(self) -> WorkerStarted:
         return WorkerStarted(
             capacity=self.identity.concurrency,
             queues=self.identity.queues,
-            models=tuple(sorted(self.models)),
+            models=tuple(sorted(self.models.names)),
             upstream=self._upstream.address,
             host=self.identity.host,
             gpus=self.identity.gpus,

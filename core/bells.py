@@ -7,7 +7,7 @@ wait, read, wait.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,6 +16,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from core.keys import BELL, WORK_BELL
+from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +73,22 @@ class Bells:
 
     async def run(self) -> None:
         """Listen, for ever. A lost connection is made again, and then every bell rings."""
+        trouble = Trouble(log, "no doorbells")
         while True:
             try:
                 async with self._client.pubsub() as pubsub:
-                    await self._listen(pubsub)
+                    await self._listen(pubsub, trouble.is_over)
             except (RedisError, OSError) as error:
-                log.warning("no doorbells: %s", error)
+                trouble.is_there(error)
             self._in_force.clear()
             for channel in self._channels.values():
                 channel.confirmed.clear()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _listen(self, pubsub: PubSub) -> None:
+    async def _listen(self, pubsub: PubSub, on_subscribed: Callable[[], None]) -> None:
         subscribed = set(self._channels)
         await pubsub.subscribe(*subscribed)
+        on_subscribed()
         receiving = asyncio.create_task(self._receive(pubsub))
         changed = asyncio.create_task(self._changed.wait())
         try:

@@ -24,6 +24,7 @@ _PARTS: Final = (
     "lease",
     "recover",
     "sync",
+    "tail",
     "timers",
     "view",
     "fleet",

@@ -20,6 +20,7 @@ from core.fleet import Queue, decide_queue, evolve_queue, queue_subject
 from core.keys import WORK_BELL_NAME, count_field
 from core.redis import answering
 from core.store import EventStore
+from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,11 @@ class Queues:
 
 async def keep_mirrored(queues: Queues) -> None:
     """Mirror for ever."""
+    trouble = Trouble(log, "paused queues are not mirrored")
     while True:
         await asyncio.sleep(MIRROR_EVERY_SECONDS)
         try:
             await queues.mirror()
+            trouble.is_over()
         except StoreError as error:
-            log.warning("paused queues not mirrored: %s", error)
+            trouble.is_there(error)

@@ -17,6 +17,7 @@ from core.head import head_of
 from core.job import CommandRefused, decide
 from core.keys import ShardKeys
 from core.store import EventStore
+from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,13 @@ _COMMANDS: Final[dict[str, Command]] = {Timer.DUE: Enqueue(), Timer.DEADLINE: Ex
 
 async def run_timers(store: EventStore) -> None:
     """Fire a store's timers for ever."""
-    timers = Timers(store)
+    timers, trouble = Timers(store), Trouble(log, "timers wait")
     while True:
         try:
             sleep_seconds = await timers.fire_due()
+            trouble.is_over()
         except StoreError as error:
-            log.warning("timers wait: %s", error)
+            trouble.is_there(error)
             sleep_seconds = _AFTER_ERROR_SECONDS
         await asyncio.sleep(sleep_seconds)
 

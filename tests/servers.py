@@ -29,7 +29,6 @@ class RedisServer:
 
     def __init__(self, binary: Path, folder: Path, *options: str) -> None:
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._command = [
             str(binary),
@@ -40,12 +39,13 @@ class RedisServer:
         self.environment: dict[str, str] = {}  # What it has besides ours.
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *options: str) -> None:
         """Start, and wait until it answers."""
-        with (self._folder / "server.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command, env=os.environ | self.environment, stdout=output, stderr=output
-            )
+        self.launch(*options)
         until = time.monotonic() + _START_SECONDS
         while True:
             try:
@@ -56,6 +56,16 @@ class RedisServer:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.02)
+
+    def launch(self, *options: str) -> None:
+        """Start, and wait for nothing."""
+        with (self._folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [*self._command, *options],
+                env=os.environ | self.environment,
+                stdout=output,
+                stderr=output,
+            )
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None

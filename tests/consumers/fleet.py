@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Protocol
 
 from consumers.execute import LossLimits
 from consumers.upstream.base import Answer, Call, Chunk, Upstream, UpstreamError
@@ -14,7 +15,6 @@ from core.events import Usage
 from core.redis import connect
 from core.states import Job, has_ended
 from core.store import Bounds, EventStore
-from tests.servers import RedisServer
 
 LEASE_SECONDS = 0.6
 ENDING_SECONDS = 15.0
@@ -66,9 +66,16 @@ class Scripted:
             self.closed += not is_answered
 
 
+class Reachable(Protocol):
+    """A Redis, or a proxy in front of one."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @asynccontextmanager
 async def a_worker(
-    server: RedisServer,
+    server: Reachable,
     upstream: Upstream,
     *,
     shards: int = 1,

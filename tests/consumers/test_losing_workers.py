@@ -126,7 +126,7 @@ async def test_a_job_longer_than_a_lease_keeps_its_worker(
     store: EventStore, start_worker: StartWorker
 ) -> None:
     for _ in range(2):
-        start_worker()
+        start_worker("echo://?tokens=30&tokens_per_second=8", LEASE_SECONDS="3")
     job = await a_job(store)
     await ended(store, job)
     assert await types_of(store, job) == ["submitted", "claimed", "completed"]
