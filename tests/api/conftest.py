@@ -10,11 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from api.app import create_app
+from api.desk import Desk
 from cli.serving import bind, serving
 from consumers.upstream.echo import EchoUpstream
 from core.bells import Bells
 from core.settings import Settings
 from core.store import EventStore
+from core.tail import TailWatch
 from tests.api.workers import Script, a_worker, working
 from tests.servers import RedisServer
 
@@ -24,9 +26,12 @@ CHAT = {"messages": [{"role": "user", "content": "one two three"}]}
 class Api:
     """An API that is served, and a client of it."""
 
-    def __init__(self, store: EventStore, bells: Bells, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, store: EventStore, bells: Bells, tail: TailWatch, http: httpx.AsyncClient
+    ) -> None:
         self.store = store
         self.bells = bells
+        self.tail = tail
         self.http = http
 
     async def post(self, headers: dict[str, str] | None = None, /, **fields: Any) -> httpx.Response:
@@ -70,7 +75,8 @@ async def open_api(client: Redis) -> AsyncIterator[OpenApi]:
             stack.callback(bells.close)
             timeout = httpx.Timeout(20)
             http = httpx.AsyncClient(base_url=url, timeout=timeout)
-            return Api(store, bells, await stack.enter_async_context(http))
+            desk: Desk = await app.dependencies["desk"]()
+            return Api(store, bells, desk.tail, await stack.enter_async_context(http))
 
         yield open_one
 
