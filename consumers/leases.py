@@ -73,8 +73,9 @@ class Leases:
         self._client = client
         self._consumer = consumer
         self._lease_seconds = lease_seconds
-        # By job and lane entry: a job that was lost may be back before its old attempt has closed.
-        self._held: dict[tuple[str, str], Lease] = {}
+        # By job and claim number: a job that was lost may be back before its old attempt has closed,
+        # and its new lane entry may have the old one's id, as two lanes count for themselves.
+        self._held: dict[tuple[str, int], Lease] = {}
         self._newest: dict[str, Lease] = {}
         self._bell: Bell | None = None
         self.rings = 0  # How often somebody has asked to look at the jobs again.
@@ -85,18 +86,20 @@ class Leases:
 
     def holds(self, job_id: str, entry: str) -> bool:
         """Say whether that lane entry is being worked on here."""
-        return (job_id, entry) in self._held
+        return any(
+            lease.job_id == job_id and lease.claim.entry == entry for lease in self._held.values()
+        )
 
     def add(self, lease: Lease) -> None:
         older = self._newest.get(lease.job_id)
         if older is not None:
             older.interrupt(Interruption.LOST)  # Or this claim would not have been given.
-        self._newest[lease.job_id] = self._held[lease.job_id, lease.claim.entry] = lease
+        self._newest[lease.job_id] = self._held[lease.job_id, lease.job.claims] = lease
         if self._interrupting is not None:
             lease.interrupt(self._interrupting)
 
     def remove(self, lease: Lease) -> None:
-        del self._held[lease.job_id, lease.claim.entry]
+        del self._held[lease.job_id, lease.job.claims]
         if self._newest.get(lease.job_id) is lease:
             del self._newest[lease.job_id]
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from consumers.claims import Claims
 from consumers.leases import Interruption, Lease, Leases
@@ -75,6 +76,20 @@ async def test_a_lost_claim_interrupts_even_if_the_job_is_this_worker_s_again(he
     await held.store.execute(held.job_id, Lose(1, LostBecause.LEASE_RAN_OUT, 5))
     await held.leases.renew()
     assert held.lease.interruption is Interruption.LOST
+
+
+async def test_two_claims_of_a_job_are_two_leases_even_if_their_lane_entries_have_one_id(
+    held: Held,
+) -> None:
+    """Each lane counts its entries by itself, so the same millisecond gives the same id in both."""
+    again = structs.replace(held.lease.job, claims=2, lane=Lane.FRONT)
+    newer = Lease(held.job_id, again, held.lease.claim)
+    held.leases.add(newer)
+    held.leases.remove(held.lease)
+    assert len(held.leases) == 1
+    assert held.leases.holds(held.job_id, newer.claim.entry)
+    held.leases.remove(newer)
+    assert len(held.leases) == 0
 
 
 async def test_a_request_to_cancel_comes_with_the_renewal(held: Held) -> None:
