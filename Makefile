@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HOURS ?= 1
+FAULTS ?= 500
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
-FAULTS ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install demo run test mutation chaos check format bench lock clean
+.PHONY: help install demo run test simulation chaos mutation check format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +38,9 @@ run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a 
 
 test: install ## Run every test that this machine can run
 	$(BIN)/python -m pytest
+
+simulation: install ## Play seeded storms of faults for an hour; HOURS=8 for longer
+	$(BIN)/python -m tests.simulation --hours $(HOURS)
 
 mutation: install ## Take out each guard in turn and see that a test notices
 	$(BIN)/python -m tests.mutation

@@ -21,7 +21,7 @@ from tests.simulation.run import Failed, Report, run
 from tests.simulation.server import Server, simulated
 from tests.simulation.tally import Tally
 
-_SAY_EVERY_SECONDS = 10.0
+_SAY_EVERY_SECONDS = 30.0
 
 
 def main() -> None:

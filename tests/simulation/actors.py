@@ -79,10 +79,11 @@ class Upstream:
 
     address = "whimsical://"
 
-    def __init__(self, random: Random, worker: str) -> None:
+    def __init__(self, random: Random, worker: str, pause_seconds: float) -> None:
         self.is_calm = False
         self._random = random
         self._worker = worker
+        self._pause_seconds = pause_seconds  # Before a chunk, on average.
 
     async def models(self) -> frozenset[str]:
         if not self.is_calm and self._random.random() < 0.1:
@@ -108,7 +109,8 @@ class Upstream:
             yield Answer(b'{"said":"hello"}', Usage(1, 2, 3))
 
     async def _pause(self) -> None:
-        await asyncio.sleep(0.0 if self.is_calm else self._random.expovariate(5.0))
+        seconds = self._random.expovariate(1 / self._pause_seconds)
+        await asyncio.sleep(0.0 if self.is_calm else seconds)
 
 
 class SimulatedWorker:
@@ -120,12 +122,13 @@ class SimulatedWorker:
         process: Process,
         store: WatchedStore,
         random: Random,
+        upstream: Upstream,
         limits: LossLimits,
         lease_seconds: float,
         queues: tuple[str, ...],
     ) -> None:
         self.process = process
-        self.upstream = Upstream(random, process.name)
+        self.upstream = upstream
         self.stop = Stop()
         self._network = network
         identity = Identity(

@@ -263,9 +263,7 @@ class Network:
     def break_off(self, error: BaseException) -> None:
         """End the run: something is not as it must be."""
         if not self.broken.done():
-            self.broken.set_exception(
-                error if isinstance(error, Broken) else Broken(f"{type(error).__name__}: {error}")
-            )
+            self.broken.set_exception(error)
 
 
 class SimulatedRedis(Redis):

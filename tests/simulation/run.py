@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random as random_module
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from core.commands import RecoveryPolicy
 from core.log import LogEntry, tag_of
 from core.states import has_ended
 from core.store import Bounds, EventStore
-from tests.simulation.actors import Acquired, Client, SimulatedWorker, WatchedStore, rob
+from tests.simulation.actors import Acquired, Client, SimulatedWorker, Upstream, WatchedStore, rob
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import (
     DirectRedis,
@@ -33,6 +34,7 @@ from tests.store.audit import audit
 _CALM_SECONDS_MAX: Final = 300.0
 _STOP_SECONDS_MAX: Final = 60.0
 _TIMERS_EVERY_SECONDS: Final = 0.5  # Nothing is gained by asking as often as at rest.
+_AUDITED_SHARE: Final = 0.1  # Of the blows: the store agrees with its log at any time.
 _CLIENTS_MAX: Final = 3
 _WORKERS_MAX: Final = 4
 
@@ -99,12 +101,18 @@ async def _run(server: Server, seed: int) -> Report:
             network.broken.result()
         playing.result()
     except Exception as error:
-        why = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
-        raise Failed(seed, why, tuple(network.trace)) from error
+        raise Failed(seed, _why(error), tuple(network.trace)) from error
     finally:
         simulation.end()
         network.broken.cancel()
     return simulation.report()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, Broken):
+        return str(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({at.filename}:{at.lineno}: {at.line})"
 
 
 class Simulation:
@@ -123,8 +131,10 @@ class Simulation:
             deliveries_max=random.choice((1, 2, 5)),
             recovery_policy=random.choice((*RecoveryPolicy, RecoveryPolicy.REQUEUE)),
         )
+        self.pause_seconds = random.choice((0.05, 0.2, 0.6))
+        self.robbers_per_second = random.choice((0.0, 0.0, 1.0, 4.0))
         self.store = EventStore(DirectRedis(server), self.shards, self.bounds)
-        self.witness = Witness(server, self.store.shards)
+        self.witness = Witness(server, self.store.shards, self.bounds.waiting_max)
         self.network = Network(server, self.weather, self.witness)
         self.told = Acquired()
         self.workers: list[SimulatedWorker] = []
@@ -160,7 +170,14 @@ class Simulation:
         process = self.process("worker")
         store = self.open_store(process)
         worker = SimulatedWorker(
-            self.network, process, store, self.random, self.limits, self.lease_seconds, queues
+            self.network,
+            process,
+            store,
+            self.random,
+            Upstream(self.random, process.name, self.pause_seconds),
+            self.limits,
+            self.lease_seconds,
+            queues,
         )
         self.workers.append(worker)
         process.spawn(worker.run())
@@ -182,6 +199,18 @@ class Simulation:
         self.network.break_off(error or Broken(str(about.get("message"))))
 
     async def _storm(self) -> None:
+        robbing = asyncio.create_task(self._keep_robbing())
+        try:
+            await self._blow()
+        finally:
+            robbing.cancel()
+
+    async def _keep_robbing(self) -> None:
+        while self.robbers_per_second:
+            await asyncio.sleep(self.random.expovariate(self.robbers_per_second))
+            self._rob()
+
+    async def _blow(self) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.random.uniform(1.0, 6.0)
         blows: dict[str, Callable[[], None]] = {
@@ -199,6 +228,8 @@ class Simulation:
             blow = self.random.choice(possible)
             self.blows[blow] += 1
             blows[blow]()
+            if self.random.random() < _AUDITED_SHARE:
+                await audit(self.store)
 
     def _any_process(self) -> Process | None:
         alive = [process for process in self.processes if not process.is_dead]

@@ -51,12 +51,13 @@ class Sent(NamedTuple):
 class Witness:
     """What has been written, sent and answered in one run."""
 
-    def __init__(self, server: Server, shards: Sequence[ShardKeys]) -> None:
+    def __init__(self, server: Server, shards: Sequence[ShardKeys], waiting_max: int) -> None:
         self.log: dict[int, list[LogEntry]] = {keys.shard: [] for keys in shards}
         self.jobs: dict[str, Job] = {}
         self.endings: Counter[str] = Counter()
         self.chunks_written = 0
         self._server = server
+        self._waiting_max = waiting_max
         self._shards = {keys.log: keys for keys in shards}
         self._sent: dict[str, Sent] = {}
         self._written: dict[str, list[str]] = defaultdict(list)  # Log ids, by operation.
@@ -115,6 +116,7 @@ class Witness:
         match before, event:
             case None, events.Submitted():
                 self._submissions[event.metadata["submission"]].append(entry.subject)
+                self._check_limit(entry, event)
             case Queued(), events.Claimed(claim=claim):
                 _require(claim == before.claims + 1, entry, "its claim number is not the next one")
             case Queued(), events.Failed():
@@ -137,6 +139,16 @@ class Witness:
         after = self.jobs[entry.subject] = evolve(before, event)
         if has_ended(after):
             self.endings[status_of(after)] += 1
+
+    def _check_limit(self, entry: LogEntry, event: events.Submitted) -> None:
+        """A queue of a shard takes so many and no more; what comes back to it is not counted out."""
+        shard = entry.subject[-2:]
+        waiting = sum(
+            isinstance(job, Queued) and job.queue == event.queue and job_id[-2:] == shard
+            for job_id, job in self.jobs.items()
+        )
+        is_full = event.delay_ms == 0 and waiting >= self._waiting_max
+        _require(not is_full, entry, f"{waiting} jobs wait already")
 
     def _check_sender(self, entry: LogEntry, before: Running) -> None:
         """Only the worker that holds the claim says how the attempt went."""

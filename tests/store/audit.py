@@ -1,6 +1,7 @@
-"""Holds a whole store against its log: heads, lanes, timers, counts and sequence."""
+"""Holds a whole store against its log: heads, lanes, timers, counts, sequence and expiry."""
 
 from collections import Counter, defaultdict
+from itertools import groupby
 from typing import Any
 
 from core import events
@@ -23,6 +24,7 @@ async def audit(store: EventStore) -> dict[str, Head]:
     for keys in store.shards:
         log = await whole_log(store, keys.shard)
         assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
+        _check_operations(log)
         by_job: dict[str, list[LogEntry]] = defaultdict(list)
         for entry in log:
             if isinstance(entry.event, JobEvent):
@@ -31,6 +33,7 @@ async def audit(store: EventStore) -> dict[str, Head]:
         await _check_lanes(store, keys, of_shard)
         await _check_timers(store, keys, of_shard)
         await _check_counts(store, keys, of_shard)
+        await _check_expiry(store, keys, of_shard)
         heads |= of_shard
     return heads
 
@@ -41,6 +44,13 @@ async def whole_log(store: EventStore, shard: int) -> list[LogEntry]:
     while entries := await store.feed(shard, log[-1].id if log else "0-0"):
         log += entries
     return log
+
+
+def _check_operations(log: list[LogEntry]) -> None:
+    """An append is in the log once, and whole: its events follow each other, and are of one subject."""
+    appends = [key for key, _ in groupby(log, lambda entry: (entry.operation, entry.subject))]
+    operations = [operation for operation, _ in appends]
+    assert len(set(operations)) == len(operations), "an operation was written twice"
 
 
 def _checked(head: Head, job_id: str, log: list[LogEntry]) -> Head:
@@ -63,6 +73,8 @@ def _check_lives(history: list[JobEvent]) -> None:
         event = history[at]
         if isinstance(event, OUTCOMES):
             assert event.claim == before.claims
+        if isinstance(event, events.Failed):
+            assert event.deliveries == len(before.lost_workers), "deliveries come from the log"
 
 
 async def _check_lanes(store: EventStore, keys: ShardKeys, heads: dict[str, Head]) -> None:
@@ -117,3 +129,10 @@ async def _check_counts(store: EventStore, keys: ShardKeys, heads: dict[str, Hea
         if counter is not None:
             expected[count_field(counter, head.job.queue)] += 1
     assert {field: count for field, count in stored.items() if count} == dict(expected)
+
+
+async def _check_expiry(store: EventStore, keys: ShardKeys, heads: dict[str, Head]) -> None:
+    """An ended job is kept for the retention time, an open one for ever."""
+    for job, head in heads.items():
+        left_ms = int(await store.client.pttl(keys.head(job)))
+        assert (left_ms != -1) == has_ended(head.job), f"{job} expires in {left_ms} ms"
