@@ -15,7 +15,7 @@ from api.errors import ApiError
 from api.schemas import JobView, SubmitJob, job_view
 from core.bells import Bells
 from core.commands import Cancel
-from core.errors import Conflict, DuplicateKey, StoreError, UnknownJob
+from core.errors import Conflict, DuplicateKey, StoreError, StoreUnavailable, UnknownJob
 from core.events import Kind, Submitted
 from core.ids import RANDOM_BITS, is_job_id, job_id
 from core.job import CommandRefused
@@ -29,6 +29,7 @@ from core.tail import TailWatch
 log = logging.getLogger(__name__)
 
 TENANT: Final = "default"
+_STORE_AWAY_SECONDS: Final = 1.0
 ROSTER_SECONDS: Final = 1.0  # How old the list of workers may be.
 _NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
 
@@ -131,7 +132,10 @@ class Desk:
         return job_view(job_id, view)
 
     async def until_ended(self, job_id: str, seconds: float) -> View:
-        """As `wait`, but for the limit and the shape."""
+        """As `wait`, but for the limit and the shape.
+
+        A wait that has begun outlasts an outage of Redis, or its caller would ask for the work again.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         view = await self.require(job_id)
@@ -139,8 +143,14 @@ class Desk:
             return view
         async with self.bells.hear(job_id) as bell:
             while True:
-                view = await self.require(job_id)
                 left = until - loop.time()
+                try:
+                    view = await self.require(job_id)
+                except StoreUnavailable:
+                    if left <= 0 or bell.is_closing:
+                        raise
+                    await bell.wait(min(left, _STORE_AWAY_SECONDS))
+                    continue
                 if has_ended(view.head.job) or left <= 0 or bell.is_closing:
                     return view
                 await bell.wait(left)

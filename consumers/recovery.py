@@ -94,7 +94,8 @@ class Recovery:
         if self._wait_ms:
             return  # Heartbeats expire in an outage, too.
         for member in members:
-            if member.heartbeat is None and not member.worker.has_ended:
+            is_silent = member.heartbeat is None and member.name != self._consumer
+            if is_silent and not member.worker.has_ended:
                 with suppress(FactRefused):  # Somebody else has reported it.
                     await self._roster.record(member.name, WorkerLost(by=self._consumer))
 

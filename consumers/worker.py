@@ -109,9 +109,7 @@ class Worker:
         self._recovery = Recovery(
             store, self._roster, identity.name, identity.lease_seconds, limits, self.leases.holds
         )
-        self._in_hand: set[tuple[str, str]] = (
-            set()
-        )  # Deliveries with a task here: job and lane entry.
+        self._in_hand: set[tuple[str, int]] = set()  # Deliveries with a task here.
         self._task_ended = asyncio.Event()
         self._is_draining = False
 
@@ -253,5 +251,6 @@ class Worker:
             log.warning("%s not recorded: %s", type(event).__name__, error)
 
 
-def _key(delivery: Delivery) -> tuple[str, str]:
-    return delivery.job_id, delivery.entry
+def _key(delivery: Delivery) -> tuple[str, int]:
+    """Each delivery of a job comes after more claims; entry ids are counted by each lane for itself."""
+    return delivery.job_id, delivery.head.job.claims

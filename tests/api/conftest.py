@@ -1,13 +1,12 @@
 """A served API on a real store, with a worker that runs what it is told, or with one that does not."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from socket import IPPROTO_TCP, TCP_NODELAY
 from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from api.app import create_app
 from api.desk import Desk
@@ -56,27 +55,33 @@ class Api:
 OpenApi = Callable[..., Coroutine[Any, Any, Api]]
 
 
-@pytest.fixture
-async def open_api(client: Redis) -> AsyncIterator[OpenApi]:
-    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`.
+@asynccontextmanager
+async def serving_api(
+    store: EventStore, is_ready: Callable[[], bool] = lambda: True, **settings: Any
+) -> AsyncIterator[Api]:
+    """An API over `store`, for as long as the block lasts."""
+    bells = Bells(store.client)
+    app = create_app(store, bells, Settings(**settings), is_ready)
+    listening = bind("127.0.0.1", 0, "API_PORT")
+    listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # As uvloop does by itself.
+    desk: Desk = await app.dependencies["desk"]()
+    async with (
+        serving(app, listening) as url,
+        httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(20)) as http,
+    ):
+        try:
+            yield Api(store, bells, desk.tail, http)
+        finally:
+            bells.close()
 
-    They end before the client does, which they would open again.
-    """
+
+@pytest.fixture
+async def open_api() -> AsyncIterator[OpenApi]:
+    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(
-            store: EventStore, is_ready: Callable[[], bool] = lambda: True, **settings: Any
-        ) -> Api:
-            bells = Bells(store.client)
-            app = create_app(store, bells, Settings(**settings), is_ready)
-            listening = bind("127.0.0.1", 0, "API_PORT")
-            listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # As uvloop does by itself.
-            url = await stack.enter_async_context(serving(app, listening))
-            stack.callback(bells.close)
-            timeout = httpx.Timeout(20)
-            http = httpx.AsyncClient(base_url=url, timeout=timeout)
-            desk: Desk = await app.dependencies["desk"]()
-            return Api(store, bells, desk.tail, await stack.enter_async_context(http))
+        async def open_one(store: EventStore, **settings: Any) -> Api:
+            return await stack.enter_async_context(serving_api(store, **settings))
 
         yield open_one
 

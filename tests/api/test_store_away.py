@@ -10,7 +10,7 @@ import pytest
 from core.redis import connect
 from core.store import Bounds, EventStore
 from migrations.runner import migrate
-from tests.api.conftest import Api, OpenApi
+from tests.api.conftest import Api, serving_api
 from tests.api.errors import error_of
 from tests.api.soon import soon
 from tests.api.sse import streaming
@@ -38,10 +38,11 @@ async def mortal_store(mortal: RedisServer) -> AsyncIterator[EventStore]:
 
 
 @pytest.fixture
-async def api(mortal_store: EventStore, open_api: OpenApi) -> Api:
+async def api(mortal_store: EventStore) -> AsyncIterator[Api]:
     """An API with a worker that claims nothing, on a server that can go away."""
     await a_worker(mortal_store)
-    return await open_api(mortal_store)
+    async with serving_api(mortal_store) as api:
+        yield api
 
 
 async def is_ready(api: Api) -> bool:
@@ -174,7 +175,7 @@ async def test_a_store_that_was_emptied_says_what_to_run(
 ) -> None:
     job_id = await api.submit()
     await mortal_store.client.execute_command("FUNCTION", "FLUSH")
-    error = error_of(await api.http.get(f"/v1/jobs/{job_id}"), 503, "store_error")
+    error = error_of(await api.http.get(f"/v1/jobs/{job_id}"), 503, "store_not_ready")
     assert "respool migrate" in error["message"]
 
 

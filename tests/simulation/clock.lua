@@ -84,9 +84,20 @@ function routes.XCLAIM(run, lane, group, consumer, idle, entry, ...)
     return run('XCLAIM', lane, group, consumer, idle, entry, 'TIME', digits(now_of_call), ...)
 end
 
+-- An idle time, which the server counts on its own clock.
+local function server_idle(idle)
+    return digits(tonumber(idle) + server_ms() - now_of_call)
+end
+
+function routes.XPENDING(run, lane, group, option, idle, ...)
+    if option == 'IDLE' then
+        return run('XPENDING', lane, group, option, server_idle(idle), ...)
+    end
+    return run('XPENDING', lane, group, option, idle, ...)
+end
+
 function routes.XAUTOCLAIM(run, lane, group, consumer, idle, ...)
-    local server_idle = tonumber(idle) + server_ms() - now_of_call
-    local reply = run('XAUTOCLAIM', lane, group, consumer, digits(server_idle), ...)
+    local reply = run('XAUTOCLAIM', lane, group, consumer, server_idle(idle), ...)
     if not reply.err then
         for _, entry in ipairs(reply[2]) do
             stamp(lane, group, consumer, entry[1])
@@ -137,7 +148,10 @@ local redis = {
             now_of_call = tonumber(table.remove(args))
             written, bells, chunks, thefts = {}, {}, {}, {}
             local reply = callback(keys, args)
-            return { reply == nil and false or reply, written, bells, chunks, thefts }
+            if reply == nil then
+                reply = false -- Or the list would end with it.
+            end
+            return { reply, written, bells, chunks, thefts }
         end
         register_with_redis(spec)
     end,

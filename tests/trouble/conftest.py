@@ -10,11 +10,9 @@ import pytest
 from core.redis import connect
 from core.store import Bounds, EventStore
 from migrations.runner import migrate
-from tests.api.conftest import Api, OpenApi, open_api
+from tests.api.conftest import Api, serving_api
 from tests.proxy import Proxy, proxy_to
 from tests.servers import RedisServer, running, valkey
-
-__all__ = ["open_api"]
 
 PATIENCE_SECONDS = 2.0
 
@@ -38,22 +36,22 @@ class Site:
 
 
 @asynccontextmanager
-async def a_site(folder: Path, open_api: OpenApi, *options: str) -> AsyncIterator[Site]:
+async def a_site(folder: Path, *options: str) -> AsyncIterator[Site]:
     """A site whose Redis has its data in `folder`."""
+    bounds = Bounds(patience_seconds=PATIENCE_SECONDS)
     with running(valkey(folder, *options)) as server:
         client = connect(server.url)
         await migrate(client)
         async with proxy_to(server.port) as proxy:
             behind = connect(proxy.url)
-            api = await open_api(EventStore(behind, 1, Bounds(patience_seconds=PATIENCE_SECONDS)))
-            yield Site(server, proxy, api, EventStore(client, 1, Bounds()), folder)
-            api.bells.close()
+            async with serving_api(EventStore(behind, 1, bounds)) as api:
+                yield Site(server, proxy, api, EventStore(client, 1, Bounds()), folder)
             await behind.aclose()
         await client.aclose()
 
 
 @pytest.fixture
-async def site(tmp_path: Path, open_api: OpenApi) -> AsyncIterator[Site]:
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A site whose Redis has its log on disk."""
-    async with a_site(tmp_path, open_api, "--appendonly", "yes") as site:
+    async with a_site(tmp_path, "--appendonly", "yes") as site:
         yield site

@@ -188,11 +188,11 @@ async def test_after_an_outage_longer_than_the_lease_live_workers_keep_their_job
 
 
 async def test_a_slow_redis_slows_everything_and_breaks_nothing(site: Site) -> None:
-    site.proxy.delay_seconds = 0.4
+    site.proxy.delay_seconds = 0.15
     await an_idle_worker(site.store)
     async with a_worker(site.proxy, Scripted(), lease_seconds=10):
         async with asyncio.timeout(60):
-            job_ids = await asyncio.gather(*(site.api.submit() for _ in range(10)))
+            job_ids = await asyncio.gather(*(site.api.submit() for _ in range(5)))
             for job_id in job_ids:
                 await ended(site.store, job_id)
         site.proxy.delay_seconds = 0.0

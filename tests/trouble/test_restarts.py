@@ -13,7 +13,6 @@ from core.states import Completed
 from core.store import EventStore
 from core.tail import TailWatch
 from migrations.runner import migrate
-from tests.api.conftest import OpenApi
 from tests.api.errors import error_of
 from tests.api.soon import soon
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
@@ -35,7 +34,7 @@ async def test_redis_that_is_killed_and_started_on_its_log_has_lost_nothing(site
         accepted = [await site.api.submit() for _ in range(50)]
         polling = asyncio.create_task(site.api.job(accepted[-1], wait=60))
         site.server.stop()
-        site.server.start()
+        await asyncio.to_thread(site.server.start)
         upstream.gate.set()
         for job_id in (running, *accepted):
             assert isinstance(await ended(site.store, job_id), Completed)
@@ -46,18 +45,18 @@ async def test_redis_that_is_killed_and_started_on_its_log_has_lost_nothing(site
 
 
 async def test_an_emptied_store_is_said_to_be_so_and_works_once_it_is_migrated(
-    tmp_path: Path, open_api: OpenApi, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        a_site(tmp_path, open_api) as site,
+        a_site(tmp_path) as site,
         a_worker(site.server, Scripted()) as (worker, _),
     ):
         await ended(site.store, await a_job(site.store))
         await soon(lambda: worker.tail._tails[0].sequence > 0)
         await until_seen(site)
         site.server.stop()
-        site.server.start()
-        await soon(lambda: worker.tail.trouble is not None)
+        await asyncio.to_thread(site.server.start)
+        await soon(lambda: worker.tail.trouble is not None and site.api.tail.trouble is not None)
         error = error_of(await site.api.post(), 503, "store_not_ready")
         assert "run `respool migrate`" in error["message"]
         answer = await site.api.http.get("/readyz")
@@ -98,7 +97,7 @@ async def test_a_log_that_lost_its_end_is_noticed_and_said(
         for path, size in synced.items():  # As a power cut would leave it.
             with path.open("r+b") as file:
                 file.truncate(size)
-        site.server.start()
+        await asyncio.to_thread(site.server.start)
         await soon(lambda: site.api.tail.loss is not None)
         note = (await readyz(site))["note"]
         assert f"event {last.sequence} ({last.id}) is gone" in note
@@ -124,7 +123,7 @@ async def test_a_worker_whose_claim_was_lost_with_the_tail_cannot_write_under_an
         for path, size in synced.items():
             with path.open("r+b") as file:
                 file.truncate(size)
-        site.server.start()
+        await asyncio.to_thread(site.server.start)
         async with a_worker(site.server, second, lease_seconds=60):
             await second.calls.get()
             first.gate.set()
