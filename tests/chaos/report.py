@@ -77,7 +77,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("  time to the next claim, median", _seconds(median(recovered) if recovered else None)),
         ("  time to the next claim, maximum", _seconds(max(recovered, default=None))),
         ("output chunks", f"{figures.output_chunks:,}"),
-        ("output writes seen at a running job", f"{figures.output_writes_checked:,}"),
+        ("output writes seen to be of a current claim", f"{figures.output_writes_checked:,}"),
         ("streams read, reconnections", f"{figures.readers:,}, {figures.reconnections:,}"),
         ("answers to clients", _counted(report.answers)),
         ("log entries of jobs", f"{figures.log_entries:,}"),

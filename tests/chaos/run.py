@@ -36,7 +36,7 @@ async def run(seed: int, count: int, folder: Path, say: Say) -> Report:
         await cluster.start()
         store = EventStore(client, SHARDS, Bounds())
         async with Front(cluster.urls) as front:
-            spy, load = Spy(cluster.server.url), Load(front, seed, CLIENTS)
+            spy, load = Spy(cluster.server.port), Load(front, seed, CLIENTS)
             try:
                 await asyncio.sleep(_WARM_UP_SECONDS)
                 before = _resident(cluster)

@@ -10,6 +10,7 @@ from core.events import JobEvent, LostBecause, Timings
 from core.log import LogEntry, tag_of
 from tests.chaos.faults import Fault, Injected, Kind
 from tests.chaos.readers import Reading, SeenEvent, SeenOutput
+from tests.chaos.spy import Write
 from tests.chaos.verdict import broken_fences, broken_promises, misread, recoveries
 from tests.given import submitted
 
@@ -42,7 +43,7 @@ def wrong(found: Iterator[str]) -> str:
 def test_a_log_as_it_should_be_breaks_nothing() -> None:
     logs = {JOB: log_of(CANCELLED, REQUEUED, CLAIMED, COMPLETED)}
     assert not wrong(broken_promises(logs, {JOB}, {"key": {JOB}}))
-    assert not wrong(broken_fences(logs, {(JOB, 4)}))
+    assert not wrong(broken_fences(logs, {Write(JOB, 4, 1)}))
     assert not wrong(misread(logs[JOB], Reading(JOB, events=seen_of(logs[JOB]))))
 
 
@@ -68,10 +69,11 @@ def test_a_life_has_one_ending(history: tuple[JobEvent, ...], count: int) -> Non
     assert f"a life with {count} endings" in found
 
 
-@pytest.mark.parametrize("version", [1, 3, 5])
-def test_output_while_nobody_runs_the_job_is_a_broken_fence(version: int) -> None:
+@pytest.mark.parametrize(("version", "claim"), [(1, 1), (3, 1), (4, 1), (5, 2)])
+def test_output_of_a_claim_that_is_over_is_a_broken_fence(version: int, claim: int) -> None:
     logs = {JOB: log_of(CLAIMED, LOST, CLAIMED_AGAIN, CANCELLED)}
-    assert "nobody ran it" in wrong(broken_fences(logs, {(JOB, version)}))
+    assert "not the current one" in wrong(broken_fences(logs, {Write(JOB, version, claim)}))
+    assert not wrong(broken_fences(logs, {Write(JOB, 2, 1), Write(JOB, 4, 2)}))
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])

@@ -19,7 +19,7 @@ from core.store import EventStore
 from tests.chaos.faults import Injected, Kind
 from tests.chaos.load import Load
 from tests.chaos.readers import ENDINGS, Reading, SeenEvent, SeenOutput
-from tests.chaos.spy import Spy
+from tests.chaos.spy import Spy, Write
 from tests.store.audit import audit, whole_log
 
 Logs = dict[str, list[LogEntry]]
@@ -42,7 +42,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     attempts_lost: dict[str, int]  # By why.
     attempts_failed: int
     output_chunks: int
-    output_writes_checked: int  # That the job was running at that moment.
+    output_writes_checked: int  # That the claim was the current one at that moment.
     readers: int
     reconnections: int
     recovered_ms: list[int]  # From the kill or freeze of a worker to a lost job's next claim.
@@ -166,12 +166,15 @@ def _claimed_again(log: list[LogEntry], at_ms: int, of_worker: str) -> int | Non
     return None
 
 
-def broken_fences(logs: Logs, writes: set[tuple[str, int]]) -> Iterator[str]:
-    """Output that was written, at these versions of these jobs, while no worker held the job."""
-    for job_id, version in sorted(writes):
-        history = job_events(logs.get(job_id, [])[:version])
-        if not isinstance(fold(history), Running):
-            yield f"job {job_id}: output was written at version {version}, when nobody ran it"
+def broken_fences(logs: Logs, writes: set[Write]) -> Iterator[str]:
+    """Output that was written for a claim that was not the current one."""
+    for write in sorted(writes):
+        job = fold(job_events(logs.get(write.job_id, [])[: write.version]))
+        if not isinstance(job, Running) or job.claims != write.claim:
+            yield (
+                f"job {write.job_id}: output of claim {write.claim} was written at version "
+                f"{write.version}, when the claim was not the current one"
+            )
 
 
 def misread(log: list[LogEntry], reading: Reading) -> Iterator[str]:
