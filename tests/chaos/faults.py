@@ -126,7 +126,8 @@ async def inject(cluster: Cluster, fault: Fault) -> Injected:
     """Do it, and undo it once it has lasted for its time."""
     at_ms = await cluster.redis_now_ms()
     if fault.target == REDIS:
-        await _trouble_redis(cluster, fault)
+        async with cluster.redis_trouble:
+            await _trouble_redis(cluster, fault)
         return Injected(fault=fault, at_ms=at_ms, pid=None)
     member = cluster.members[fault.target]
     injected = Injected(fault=fault, at_ms=at_ms, pid=member.process.pid)
