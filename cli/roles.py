@@ -6,9 +6,9 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -23,7 +23,7 @@ from consumers.upstream.connect import connect as connect_upstream
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
 from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
-from core.errors import StoreError, StoreNotReady
+from core.errors import StoreError, StoreNotReady, StoreUnavailable
 from core.persistence import require_syncing
 from core.redis import answering, connect
 from core.settings import Settings, SettingsError
@@ -31,6 +31,8 @@ from core.store import EventStore
 from migrations.runner import shard_count
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 STORE_WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
@@ -58,8 +60,8 @@ async def open_store(
     """
     client = connect(redis_url)
     try:
-        shards = await _await_store(client, redis_url)
-        await _refuse_eviction(client)
+        shards = await _patiently(lambda: shard_count(client), redis_url, StoreError)
+        await _patiently(lambda: _refuse_eviction(client), redis_url)
         async with _barrier(settings, redis_url, patience_seconds) as barrier:
             bounds = settings.bounds(patience_seconds)
             if not confirm_in_background:
@@ -74,14 +76,19 @@ async def open_store(
         await client.aclose()
 
 
-async def _await_store(client: Redis, redis_url: str) -> int:
+async def _patiently(
+    ask: Callable[[], Awaitable[Answer]],
+    redis_url: str,
+    trouble: type[StoreError] = StoreUnavailable,
+) -> Answer:
+    """The answer, asked for again while there is such `trouble`, for STORE_WAIT_SECONDS."""
     loop = asyncio.get_running_loop()
     until = loop.time() + STORE_WAIT_SECONDS
     said = False
     while True:
         try:
-            return await shard_count(client)
-        except StoreError as error:
+            return await ask()
+        except trouble as error:
             if loop.time() > until:
                 raise type(error)(
                     f"{error} (REDIS_URL is {without_password(redis_url)})"
@@ -115,8 +122,11 @@ async def _barrier(
     replicas = 1 if settings.durability is Durability.REPLICATED else 0
     client = connect(redis_url)
     try:
-        capabilities = await require_syncing(
-            client, settings.durability, replicated=settings.durability is Durability.REPLICATED
+        capabilities = await _patiently(
+            lambda: require_syncing(
+                client, settings.durability, replicated=settings.durability is Durability.REPLICATED
+            ),
+            redis_url,
         )
         yield Rounds(client, capabilities, replicas, patience_seconds)
     finally:

@@ -112,12 +112,13 @@ class Worker:
         self._in_hand: set[tuple[str, int]] = set()  # Deliveries with a task here.
         self._task_ended = asyncio.Event()
         self._is_draining = False
+        self._heartbeat_trouble = Trouble(log, "no heartbeat")
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
-        """Work until asked to stop, then drain. Raises StoreUnavailable if Redis is away at the start."""
+        """Work until asked to stop, then drain."""
         if not await self.models.until_known(stop.draining):
             return
-        await self._beat()
+        await self._try_to_beat()
         async with asyncio.TaskGroup() as around:
             keeping = [
                 around.create_task(self._bells.run()),
@@ -211,14 +212,16 @@ class Worker:
             await self.leases.keep(bell)
 
     async def _keep_beating(self) -> None:
-        trouble = Trouble(log, "no heartbeat")
         while True:
             await asyncio.sleep(self.identity.lease_seconds / RENEWALS_PER_LEASE)
-            try:
-                await self._beat()
-                trouble.is_over()
-            except StoreError as error:
-                trouble.is_there(error)
+            await self._try_to_beat()
+
+    async def _try_to_beat(self) -> None:
+        try:
+            await self._beat()
+            self._heartbeat_trouble.is_over()
+        except StoreError as error:
+            self._heartbeat_trouble.is_there(error)
 
     async def _beat(self) -> None:
         """Say that this worker is alive; if the log does not know it, or takes it for lost, that it is there.
