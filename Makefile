@@ -45,7 +45,7 @@ simulation: install ## Play seeded storms of faults for an hour; HOURS=8 for lon
 mutation: install ## Take out each guard in turn and see that a test notices
 	$(BIN)/python -m tests.mutation
 
-chaos: install ## Kill, freeze and cut off processes under load 500 times, and read the log
+chaos: install ## 500 faults on real processes under load (17 minutes); FAULTS=, SEED=, JSON= to change
 	$(BIN)/python -m tests.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 check: install ## Lint, type-check, and hold the floors
