@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import click
@@ -123,9 +124,12 @@ def api() -> None:
     async def serve() -> None:
         stop = Stop()
         stop_on_signals(stop)
-        async with running_api(settings, redis_url) as url:
-            click.echo(f"serving {url}", err=True)
-            await stop.draining.wait()
+        async with AsyncExitStack() as stack:
+            starting = stack.enter_async_context(running_api(settings, redis_url))
+            url = await stop.unless_asked(starting)
+            if url is not None:
+                click.echo(f"serving {url}", err=True)
+                await stop.draining.wait()
 
     _run(serve)
 

@@ -7,7 +7,7 @@ import platform
 import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -155,34 +155,42 @@ async def run_worker(
     stop: Stop,
     is_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run a worker until it is asked to stop, and has."""
-    listening = bind(settings.worker_host, settings.worker_port, "WORKER_PORT")
+    """Run a worker until it is asked to stop, and has; asked while it starts, it ends at once."""
+    async with AsyncExitStack() as stack:
+        starting = _start_worker(stack, settings, redis_url, upstream_url)
+        worker = await stop.unless_asked(starting)
+        if worker is not None:
+            await worker.run(stop, is_ready)
+
+
+async def _start_worker(
+    stack: AsyncExitStack, settings: Settings, redis_url: str, upstream_url: str
+) -> Worker:
+    """A worker whose store and upstream are there, and whose health is served until the stack ends."""
+    listening = stack.enter_context(bind(settings.worker_host, settings.worker_port, "WORKER_PORT"))
     lease_client = connect(redis_url)
+    stack.push_async_callback(lease_client.aclose)
     # An outcome is worth sending again for as long as the claim may still stand. Nobody waits here to
     # hear that it is durable, and a slot, a timer or the recovery of another job must not either.
-    async with open_store(
-        settings, redis_url, float(settings.lease_seconds), confirm_in_background=True
-    ) as store:
-        upstream = await _await_upstream(settings, upstream_url, stop)
-        if upstream is None:
-            return
-        try:
-            limits = LossLimits(
-                deliveries_max=settings.max_deliveries, recovery_policy=settings.recovery_policy
-            )
-            bells = Bells(store.client)
-            worker = Worker(_identity(settings), store, lease_client, bells, upstream, limits)
-            async with serving(create_health_app(worker), listening):
-                await worker.run(stop, is_ready)
-        finally:
-            await upstream.aclose()
-            await lease_client.aclose()
+    patience_seconds = float(settings.lease_seconds)
+    store = await stack.enter_async_context(
+        open_store(settings, redis_url, patience_seconds, confirm_in_background=True)
+    )
+    upstream = await _await_upstream(settings, upstream_url)
+    stack.push_async_callback(upstream.aclose)
+    limits = LossLimits(
+        deliveries_max=settings.max_deliveries, recovery_policy=settings.recovery_policy
+    )
+    bells = Bells(store.client)
+    worker = Worker(_identity(settings), store, lease_client, bells, upstream, limits)
+    await stack.enter_async_context(serving(create_health_app(worker), listening))
+    return worker
 
 
-async def _await_upstream(settings: Settings, url: str, stop: Stop) -> Upstream | None:
-    """The upstream once it has said what it is; None if asked to stop meanwhile."""
+async def _await_upstream(settings: Settings, url: str) -> Upstream:
+    """The upstream once it has said what it is."""
     said = False
-    while not stop.draining.is_set():
+    while True:
         try:
             return await connect_upstream(
                 url, settings.upstream_kind, settings.upstream_api_key, Limits()
@@ -194,7 +202,6 @@ async def _await_upstream(settings: Settings, url: str, stop: Stop) -> Upstream 
                 log.warning("waiting for the upstream: %s", error)
                 said = True
         await asyncio.sleep(_POLL_SECONDS)
-    return None
 
 
 def _identity(settings: Settings) -> Identity:

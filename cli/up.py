@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from msgspec import Struct
 from rich.console import Console
 
 from cli.demo import MODEL as DEMO_MODEL
@@ -21,6 +22,15 @@ from migrations.runner import migrate
 log = logging.getLogger(__name__)
 
 
+class _Started(Struct, frozen=True):
+    """What a worker needs of the rest, once that is there."""
+
+    redis_url: str
+    upstream_url: str
+    model: str | None
+    api_url: str
+
+
 async def up(settings: Settings, console: Console) -> None:
     """Start everything, serve until asked to stop, and leave nothing running."""
     if settings.redis_url is None and settings.durability is Durability.REPLICATED:
@@ -32,24 +42,36 @@ async def up(settings: Settings, console: Console) -> None:
     stop_on_signals(stop)
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
-        data_dir = settings.respool_data_dir
-        redis_url = settings.redis_url
-        if redis_url is None:
-            redis_url = await stack.enter_async_context(
-                embedded_store(data_dir, settings.durability)
-            )
-        await _migrate(redis_url)
-        console.print(f"store     {_where(settings, redis_url)}")
-        upstream_url, model = await stack.enter_async_context(_upstream(settings))
-        console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
-        api_url = await stack.enter_async_context(running_api(settings, redis_url, ready.is_set))
-        worker = asyncio.create_task(run_worker(settings, redis_url, upstream_url, stop, ready.set))
-        announcing = asyncio.create_task(_announce(ready, console, api_url, model))
-        try:
-            await worker
-        finally:
-            announcing.cancel()
+        started = await stop.unless_asked(_start(stack, settings, console, ready.is_set))
+        if started is not None:
+            await _work(settings, console, started, stop, ready)
     console.print("stopped; started again, it has every job that it had")
+
+
+async def _start(
+    stack: AsyncExitStack, settings: Settings, console: Console, is_ready: Callable[[], bool]
+) -> _Started:
+    """Store, inference server and API, which run until the stack ends."""
+    redis_url = settings.redis_url
+    if redis_url is None:
+        store = embedded_store(settings.respool_data_dir, settings.durability)
+        redis_url = await stack.enter_async_context(store)
+    await _migrate(redis_url)
+    console.print(f"store     {_where(settings, redis_url)}")
+    upstream_url, model = await stack.enter_async_context(_upstream(settings))
+    console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
+    api_url = await stack.enter_async_context(running_api(settings, redis_url, is_ready))
+    return _Started(redis_url, upstream_url, model, api_url)
+
+
+async def _work(
+    settings: Settings, console: Console, started: _Started, stop: Stop, ready: asyncio.Event
+) -> None:
+    announcing = asyncio.create_task(_announce(ready, console, started.api_url, started.model))
+    try:
+        await run_worker(settings, started.redis_url, started.upstream_url, stop, ready.set)
+    finally:
+        announcing.cancel()
 
 
 async def _migrate(redis_url: str) -> None:

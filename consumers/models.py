@@ -30,16 +30,13 @@ class ServedModels:
             f"nothing is claimed until {upstream.address} lists its models (is UPSTREAM_URL right?)",
         )
 
-    async def until_known(self, stop: asyncio.Event) -> bool:
-        """Wait for the upstream, which may be starting too; False if asked to stop meanwhile."""
-        while not stop.is_set():
+    async def until_known(self) -> None:
+        """Wait for the upstream, which may be starting too."""
+        while True:
             await self.ask()
             if self.names:
-                return True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_WHILE_AWAY_SECONDS):
-                    await stop.wait()
-        return False
+                return
+            await asyncio.sleep(_WHILE_AWAY_SECONDS)
 
     async def keep(self) -> None:
         """Ask for ever."""

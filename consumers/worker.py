@@ -9,9 +9,9 @@ ends the process: the leases run out, and others recover.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 1.0  # A bell may be lost; then work is found this much later.
 _AFTER_ERROR_SECONDS: Final = 0.5
+_GIVING_BACK_SECONDS: Final = 5.0  # Longer only if Redis is away; then recovery gives back.
+_SAYING_SECONDS: Final = 5.0
+
+Result = TypeVar("Result")
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -66,6 +70,18 @@ class Stop:
     def on_drain(self, *callbacks: Callable[[], None]) -> None:
         """Call these when the first request comes; it must not have to wait for anything."""
         self._on_drain = callbacks
+
+    async def unless_asked(self, starting: Coroutine[Any, Any, Result]) -> Result | None:
+        """What `starting` returns or raises; None if somebody asks first, and then it is cancelled."""
+        working = asyncio.ensure_future(starting)
+        asking = asyncio.ensure_future(self.draining.wait())
+        try:
+            await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            asking.cancel()
+            await asyncio.gather(working, asking, return_exceptions=True)
 
     def ask(self) -> None:
         (self.now if self.draining.is_set() else self.draining).set()
@@ -109,14 +125,16 @@ class Worker:
         self._recovery = Recovery(
             store, self._roster, identity.name, identity.lease_seconds, limits, self.leases.holds
         )
-        self._in_hand: set[tuple[str, int]] = set()  # Deliveries with a task here.
+        # Deliveries with a task here, by job and the claims before it: lanes count entries for themselves.
+        self._in_hand: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._task_ended = asyncio.Event()
         self._is_draining = False
         self._heartbeat_trouble = Trouble(log, "no heartbeat")
 
     async def run(self, stop: Stop, is_ready: Callable[[], None] = lambda: None) -> None:
         """Work until asked to stop, then drain."""
-        if not await self.models.until_known(stop.draining):
+        await stop.unless_asked(self.models.until_known())
+        if stop.draining.is_set():
             return
         await self._try_to_beat()
         async with asyncio.TaskGroup() as around:
@@ -134,6 +152,13 @@ class Worker:
                 giving_back = jobs.create_task(self._give_back(stop))
                 await self._claim_until(stop, jobs, is_ready)
                 self._is_draining = True
+                if self._in_hand:
+                    log.warning(
+                        "stopping: %d jobs are finished first, for up to %g s; "
+                        "a second signal gives them back now",
+                        len(self._in_hand),
+                        self.identity.grace_seconds,
+                    )
                 await self._say(WorkerDraining(running=len(self._in_hand)))
                 while self._in_hand:
                     await self._a_task_ended()
@@ -185,12 +210,12 @@ class Worker:
         return await self._claims.take(free)
 
     def _start(self, delivery: Delivery, jobs: asyncio.TaskGroup) -> None:
-        self._in_hand.add(_key(delivery))
         task = jobs.create_task(self._executor.run(delivery))
+        self._in_hand[_key(delivery)] = task
         task.add_done_callback(lambda _: self._ended(delivery))
 
     def _ended(self, delivery: Delivery) -> None:
-        self._in_hand.discard(_key(delivery))
+        self._in_hand.pop(_key(delivery), None)
         self._task_ended.set()
 
     async def _a_task_ended(self) -> None:
@@ -206,6 +231,10 @@ class Worker:
         except TimeoutError:
             log.warning("grace is over: %d jobs go back", len(self.leases))
         self.leases.interrupt_all(Interruption.DRAINED)
+        await asyncio.sleep(_GIVING_BACK_SECONDS)
+        log.warning("%d jobs cannot be given back and are left to recovery", len(self._in_hand))
+        for task in self._in_hand.values():
+            task.cancel()
 
     async def _keep_leases(self) -> None:
         async with self._bells.hear(worker_subject(self.identity.name)) as bell:
@@ -249,8 +278,9 @@ class Worker:
 
     async def _say(self, event: WorkerDraining | WorkerStopped) -> None:
         try:
-            await self._roster.record(self.identity.name, event)
-        except (StoreError, FactRefused) as error:
+            async with asyncio.timeout(_SAYING_SECONDS):
+                await self._roster.record(self.identity.name, event)
+        except (StoreError, FactRefused, TimeoutError) as error:
             log.warning("%s not recorded: %s", type(event).__name__, error)
 
 

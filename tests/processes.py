@@ -1,5 +1,6 @@
 """Real `respool` processes, to be killed."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -36,6 +37,17 @@ class Process:
     @property
     def has_ended(self) -> bool:
         return self._process.poll() is not None
+
+    async def until_begun(self) -> None:
+        """Wait until it is our program that runs, and no longer Python that starts."""
+        async with asyncio.timeout(_STOP_SECONDS):
+            while not self._catches(signal.SIGTERM):
+                await asyncio.sleep(0.005)
+
+    def _catches(self, number: signal.Signals) -> bool:
+        status = Path(f"/proc/{self.pid}/status").read_text("ascii")
+        [mask] = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+        return bool(int(mask, 16) >> (number - 1) & 1)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

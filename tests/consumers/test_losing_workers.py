@@ -2,10 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -29,46 +25,14 @@ from core.output import read_output
 from core.roster import Roster
 from core.states import Completed as CompletedState
 from core.states import Failed as FailedState
-from core.states import Queued, Running
+from core.states import Queued
 from core.store import Claim as Proof
 from core.store import EventStore
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
+from tests.consumers.workers import LEASE_SECONDS, StartWorker, claimed_by_another, streaming
 from tests.given import a_job
-from tests.processes import Process, respool
 from tests.servers import RedisServer
 from tests.store.audit import audit
-
-LEASE_SECONDS = 1
-SLOW = "echo://?tokens=30&tokens_per_second=15"  # Two seconds: longer than a lease.
-
-
-class StartWorker(Protocol):
-    def __call__(self, upstream_url: str = SLOW, **environment: str) -> Process: ...
-
-
-@pytest.fixture
-def start_worker(server: RedisServer, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts worker processes that do not outlive the test."""
-    with ExitStack() as stack:
-
-        def start(upstream_url: str = SLOW, **environment: str) -> Process:
-            settings = {
-                "REDIS_URL": server.url,
-                "UPSTREAM_URL": upstream_url,
-                "LEASE_SECONDS": str(LEASE_SECONDS),
-                "WORKER_PORT": "0",
-            }
-            log_path = tmp_path / "worker.log"
-            return stack.enter_context(respool(log_path, "worker", **settings | environment))
-
-        yield start
-
-
-async def streaming(store: EventStore, job: str) -> None:
-    """Wait until the job's first tokens are there."""
-    async with asyncio.timeout(15):
-        while not await read_output(store, job):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_killed_worker_s_job_is_finished_once_by_another(
@@ -132,45 +96,6 @@ async def test_a_job_longer_than_a_lease_keeps_its_worker(
     assert await types_of(store, job) == ["submitted", "claimed", "completed"]
 
 
-async def test_a_worker_that_is_told_to_stop_finishes_what_it_has(
-    store: EventStore, start_worker: StartWorker
-) -> None:
-    worker = start_worker()
-    job = await a_job(store)
-    await streaming(store, job)
-    worker.send(signal.SIGTERM)
-    assert worker.wait() == 0
-    assert await types_of(store, job) == ["submitted", "claimed", "completed"]
-    late = await a_job(store)
-    assert await types_of(store, late) == ["submitted"]
-
-
-async def test_when_its_grace_is_over_a_worker_gives_back_and_spends_no_delivery(
-    server: RedisServer, store: EventStore, start_worker: StartWorker
-) -> None:
-    worker = start_worker("echo://?latency_ms=60000", SHUTDOWN_GRACE_SECONDS="0")
-    job = await a_job(store)
-    await _claimed_by_another(store, job, [])
-    worker.send(signal.SIGTERM)
-    assert worker.wait() == 0
-    given_back = (await store.require(job)).job
-    assert (given_back.attempts, given_back.lost_workers) == (0, ())
-    event = (await store.history(job))[-1].event
-    assert isinstance(event, AttemptLost)
-    assert event.why is LostBecause.DRAINED
-    async with a_worker(server, Scripted()):
-        await ended(store, job)
-
-
-async def _claimed_by_another(store: EventStore, job: str, others: list[str]) -> str:
-    async with asyncio.timeout(15):
-        while True:
-            now = (await store.require(job)).job
-            if isinstance(now, Running) and now.worker not in others:
-                return now.worker
-            await asyncio.sleep(0.01)
-
-
 async def test_a_job_that_kills_every_worker_is_parked_with_their_names(
     server: RedisServer, store: EventStore, start_worker: StartWorker
 ) -> None:
@@ -178,7 +103,7 @@ async def test_a_job_that_kills_every_worker_is_parked_with_their_names(
     killed: list[str] = []
     for _ in range(2):
         worker = start_worker("echo://?latency_ms=60000", MAX_DELIVERIES="2")
-        killed.append(await _claimed_by_another(store, job, killed))
+        killed.append(await claimed_by_another(store, job, killed))
         worker.kill()
     async with a_worker(server, Scripted(), deliveries_max=2):
         parked = await ended(store, job)
@@ -193,14 +118,14 @@ async def test_a_worker_that_was_taken_for_lost_is_back_on_the_log(
     job = await a_job(store)
     frozen = start_worker()
     await streaming(store, job)
-    name = await _claimed_by_another(store, job, [])
+    name = await claimed_by_another(store, job, [])
     frozen.send(signal.SIGSTOP)
     async with a_worker(server, Scripted(), lease_seconds=LEASE_SECONDS):
         await _status(store, name, WorkerStatus.LOST)
     frozen.send(signal.SIGCONT)
     await _status(store, name, WorkerStatus.STARTED)
     later = await a_job(store)
-    assert await _claimed_by_another(store, later, []) == name
+    assert await claimed_by_another(store, later, []) == name
     frozen.send(signal.SIGTERM)
     assert frozen.wait() == 0
     facts = [entry for entry in await store.feed(0, "0-0") if entry.subject == f"worker:{name}"]
@@ -272,7 +197,7 @@ async def test_under_the_policy_to_fail_a_killed_worker_s_job_fails_and_names_it
 ) -> None:
     job = await a_job(store)
     victim = start_worker()
-    name = await _claimed_by_another(store, job, [])
+    name = await claimed_by_another(store, job, [])
     victim.kill()
     start_worker(RECOVERY_POLICY="fail")
     assert isinstance(await ended(store, job), FailedState)
