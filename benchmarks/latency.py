@@ -15,7 +15,7 @@ BODY = {"model": "echo", "request": {"messages": [{"role": "user", "content": "h
 
 def idle_latencies_ms(redis_url: str, requests: int) -> list[float]:
     """Milliseconds from POST with `Prefer: wait` to the answer, on one kept connection."""
-    port = _free_port()
+    port = free_port()
     environment = os.environ | {
         "REDIS_URL": redis_url,
         "UPSTREAM_URL": "echo:",
@@ -52,7 +52,7 @@ def _until_ready(client: httpx.Client) -> None:
             time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
