@@ -1,6 +1,7 @@
 """The Litestar application: routes, errors, and what the handlers depend on."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -21,7 +22,15 @@ from core.settings import Settings
 from core.store import EventStore
 from core.timers import run_timers
 
+log = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 2.0  # How long a request waits for a Redis that does not answer.
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """Say it at once when a task that should run for ever has ended with an error."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the API goes on without its %s", task.get_coro(), exc_info=error)
 
 
 @get("/openapi.json", include_in_schema=False)
@@ -49,6 +58,8 @@ def create_app(
         # Timers too: a deadline passes and a delay ends also while no worker is alive.
         running = (bells.run(), run_timers(store), desk.tail.run())
         tasks = [asyncio.create_task(work) for work in running]
+        for task in tasks:
+            task.add_done_callback(_tell_failure)
         try:
             yield
         finally:

@@ -114,7 +114,11 @@ class JobsController(Controller):
         desk: NamedDependency[Desk],
         last_event_id: LastEventId = None,
     ) -> Stream:
-        """The output as it comes, as server-sent events; `attempt_lost` voids what came before it."""
+        """The output as it comes, as server-sent events.
+
+        `attempt_lost` voids what came of that `claim`; its `outcome` is `attempt_lost` or
+        `attempt_failed`, and `why` says it in words. `resync`: only the result has all of it.
+        """
         await desk.require(job_id)
         return _event_stream(_watch_output(desk, job_id, _chunk_id(last_event_id)))
 

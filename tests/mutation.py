@@ -167,6 +167,13 @@ GUARDS = (
         "tests/store/test_append.py",
     ),
     Guard(
+        "passing over of timers that cannot be fired",
+        "core/timers.py",
+        "self._passed_over[keys.shard] = skip + len(troubles)",
+        "self._passed_over[keys.shard] = 0",
+        "tests/store/test_timers.py",
+    ),
+    Guard(
         "score check of a timer that is dropped",
         "core/lua/timers.lua",
         "if redis.call('ZSCORE', keys[1], ask.member) == ask.score then",
