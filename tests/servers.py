@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,24 @@ _START_SECONDS = 60.0  # A long log takes its time to be read.
 _ONCE = Retry(NoBackoff(), 0)
 
 
+# Each process that runs tests has ports of its own, below those that the system gives to connections:
+# what was free a moment ago is not taken by somebody else.
+_PORTS_EACH = 4_000
+_FIRST_PORT = 10_000 + _PORTS_EACH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_ports = cycle(range(_FIRST_PORT, _FIRST_PORT + _PORTS_EACH))
+next(islice(_ports, os.getpid() % _PORTS_EACH, None))  # Not those of the run before.
+
+
 def free_port() -> int:
     """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class RedisServer:
