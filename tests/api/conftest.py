@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from api.app import create_app
 from api.desk import Desk
@@ -76,8 +77,11 @@ async def serving_api(
 
 
 @pytest.fixture
-async def open_api() -> AsyncIterator[OpenApi]:
-    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`."""
+async def open_api(client: Redis) -> AsyncIterator[OpenApi]:
+    """Serves APIs until the test ends: `await open_api(store, max_body_bytes=2_048)`.
+
+    It asks for the client so that the APIs end before it: their background would connect anew.
+    """
     async with AsyncExitStack() as stack:
 
         async def open_one(store: EventStore, **settings: Any) -> Api:
