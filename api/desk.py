@@ -49,16 +49,30 @@ class Catalog:
         self._roster = roster
         self._monotonic = monotonic
         self._members: list[Member] = []
-        self._looked_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")  # When the look began that brought them.
+        self._looking: asyncio.Task[None] | None = None
 
     async def members(self, older_than_seconds: float = ROSTER_SECONDS) -> list[Member]:
         """The workers, as they were at most so long ago. Raises StoreUnavailable."""
-        async with self._looking:
-            if self._monotonic() - self._looked_at >= older_than_seconds:
-                self._members = await self._roster.members()
-                self._looked_at = self._monotonic()
+        since = self._monotonic() - older_than_seconds
+        while self._looked_at < since:
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._look())
+                self._looking.add_done_callback(self._looked)
+            await asyncio.shield(
+                self._looking
+            )  # Shared: whoever comes while Redis is slow joins in.
         return self._members
+
+    async def _look(self) -> None:
+        began = self._monotonic()
+        self._members = await self._roster.members()
+        self._looked_at = began
+
+    def _looked(self, looking: asyncio.Task[None]) -> None:
+        self._looking = None
+        if not looking.cancelled():
+            looking.exception()  # Whoever still waits for it raises it.
 
     async def check(self, model: str) -> str | None:
         """Nothing, or a note that nobody alive serves the model. ApiError 404 if nobody ever did."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from api.callers import CallerLeft
 from core.errors import (
     QueueFull,
+    StoreDenied,
     StoreError,
     StoreFull,
     StoreNotReady,
@@ -69,6 +70,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _STORE_CODES = (
     (StoreFull, "store_full"),
     (StoreNotReady, "store_not_ready"),
+    (StoreDenied, "store_denied"),
     (StoreUnavailable, "store_unavailable"),
 )
 _HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-ID"}

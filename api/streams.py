@@ -2,7 +2,7 @@
 
 The order is always hear, read, send, wait: the bell is heard before the first read, so nothing falls
 between what was caught up on and what is live. Every stream ends with the job's ending; one that is cut
-short, as the process stops, is resumed by its client. While Redis is away a stream stays open and says
+short, as the process stops, is resumed by its client. While the store is away a stream stays open and says
 nothing new.
 """
 
@@ -14,7 +14,7 @@ from litestar.response.sse import ServerSentEventMessage
 
 from api.schemas import event_view
 from core.bells import Bell
-from core.errors import StoreUnavailable
+from core.errors import StoreDenied, StoreNotReady, StoreUnavailable
 from core.events import AttemptFailed, AttemptLost, Completed
 from core.head import Head
 from core.log import tag_of
@@ -28,6 +28,7 @@ COMMENT: Final = (
     b": still here\r\n"  # No empty line after it, which some clients take for an event.
 )
 _STORE_AWAY_SECONDS: Final = 1.0
+_STORE_AWAY: Final = (StoreUnavailable, StoreNotReady, StoreDenied)
 _CHUNKS_PER_READ: Final = 500
 _VOID: Final = 2**63  # A sequence beyond any: the claim was lost, and its reader told so.
 _TRIMMED: Final = ("attempt_lost", "the log no longer says why")
@@ -49,7 +50,7 @@ async def job_events(
             # The head before the events: what it says has ended is then read to the end.
             head = await store.load(job_id)
             entries = await store.history(job_id)
-        except StoreUnavailable:
+        except _STORE_AWAY:
             await bell.wait(_STORE_AWAY_SECONDS)
             if bell.is_closing:
                 return
@@ -84,7 +85,7 @@ async def job_output(
             chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
             completed = await _completed(store, job_id, head.job) if head else None
             losses = await _losses(store, job_id) if _is_any_void(cursor, chunks, head) else {}
-        except StoreUnavailable:
+        except _STORE_AWAY:
             await bell.wait(_STORE_AWAY_SECONDS)
             if bell.is_closing:
                 return

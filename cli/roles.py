@@ -23,7 +23,7 @@ from consumers.upstream.connect import connect as connect_upstream
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
 from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
-from core.errors import StoreError, StoreNotReady, StoreUnavailable
+from core.errors import StoreDenied, StoreError, StoreNotReady, StoreUnavailable
 from core.persistence import require_syncing
 from core.redis import answering, connect
 from core.settings import Settings, SettingsError
@@ -88,8 +88,8 @@ async def _patiently(
     while True:
         try:
             return await ask()
-        except trouble as error:
-            if loop.time() > until:
+        except (trouble, StoreDenied) as error:
+            if loop.time() > until or isinstance(error, StoreDenied):  # Waiting mends no password.
                 raise type(error)(
                     f"{error} (REDIS_URL is {without_password(redis_url)})"
                 ) from error

@@ -99,6 +99,15 @@ class Batcher(Generic[Item, Reply]):
     async def _send_one(self, batch: list[_Waiting[Item, Reply]]) -> None:
         try:
             replies = await self._call_patiently([one.item for one in batch], batch[0].until)
+        except StoreUnavailable as error:
+            # The first one's patience is over, which says nothing of those that came later.
+            for one in reversed(batch[1:]):
+                if one.until > batch[0].until:
+                    self._waiting.appendleft(one)
+                else:
+                    _fail(one, error)
+            _fail(batch[0], error)
+            return
         except Exception as error:  # noqa: BLE001 - whoever waits for the reply raises it.
             for one in batch:
                 _fail(one, error)

@@ -9,13 +9,15 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from core.errors import StoreError
 from core.keys import BELL, WORK_BELL
+from core.redis import answering
 from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class Bells:
             try:
                 async with self._client.pubsub() as pubsub:
                     await self._listen(pubsub, trouble.is_over)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, StoreError) as error:
                 trouble.is_there(error)
             self._in_force.clear()
             for channel in self._channels.values():
@@ -87,7 +89,10 @@ class Bells:
 
     async def _listen(self, pubsub: PubSub, on_subscribed: Callable[[], None]) -> None:
         subscribed = set(self._channels)
-        await pubsub.subscribe(*subscribed)
+        async with (
+            answering()
+        ):  # One that accepts us and says nothing would be waited for for ever.
+            await pubsub.subscribe(*subscribed)
         on_subscribed()
         receiving = asyncio.create_task(self._receive(pubsub))
         changed = asyncio.create_task(self._changed.wait())
@@ -114,6 +119,9 @@ class Bells:
         is_asked = False
         while True:
             message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
+            connection: Any = pubsub.connection  # redis-py's annotation knows only the None.
+            if connection is not None and connection.should_reconnect():
+                raise RedisError("the server has become a replica")
             if message is None:
                 if (
                     is_asked

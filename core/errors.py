@@ -9,6 +9,7 @@ RespoolError
 └── StoreError
     ├── StoreUnavailable    Redis does not answer, or will not do so just now
     │   └── NotDurable      it was written, but not confirmed to be as durable as DURABILITY asks
+    ├── StoreDenied         Redis refuses the user, the password, or a command to that user
     ├── StoreFull           Redis is nearly out of memory: no new jobs, but completions pass
     ├── StoreNotReady       the migrations were not applied, or are those of another release
     └── FromTheFuture       something was written by a newer release than this one
@@ -70,6 +71,10 @@ class StoreUnavailable(StoreError):
 
 class NotDurable(StoreUnavailable):
     """It was written, but a power cut or a fail-over may take it away again, or has."""
+
+
+class StoreDenied(StoreError):
+    """Redis refuses who we are: REDIS_URL, or the user's rights, are to be mended."""
 
 
 class StoreFull(StoreError):

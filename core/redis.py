@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from redis import exceptions
 from redis.asyncio import (
@@ -17,22 +17,25 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from core.errors import StoreError, StoreFull, StoreUnavailable
+from core.errors import StoreDenied, StoreError, StoreFull, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 REPLY_TIMEOUT_SECONDS: Final = 5.0
 CONNECTIONS_MAX: Final = 64
 
-# Replies that say «not now», which a later call may not get.
-_TRANSIENT: Final = (
-    "LOADING",
-    "BUSY",
-    "MASTERDOWN",
-    "READONLY",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
+# Codes of replies that say «not now», which a later call may not get.
+_TRANSIENT: Final = frozenset(
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "READONLY",
+        "TRYAGAIN",
+        "UNBLOCKED",
+    }
 )
 
 
@@ -77,6 +80,27 @@ _NOTICING: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
 }
 
 
+class _Client(Redis):
+    """A client that leaves a server once it says that it is a replica.
+
+    After a fail-over the same address may lead to the new primary, but not on a connection that is
+    open already: redis-py would use it for ever.
+    """
+
+    async def parse_response(
+        self, connection: Connection, command_name: str | bytes, **options: Any
+    ) -> Any:
+        try:
+            return await super().parse_response(connection, command_name, **options)
+        except (exceptions.ReadOnlyError, exceptions.MasterDownError):
+            pool = self.connection_pool
+            await pool.update_active_connections_for_reconnect()  # Once they are through.
+            for idle in list(pool._available_connections):  # noqa: SLF001 - see below.
+                # Not pool.disconnect(), which waits, and closes what somebody has taken meanwhile.
+                await idle.disconnect(nowait=True)
+            raise
+
+
 def connect(url: str) -> Redis:
     """A client for `url`, which connects when it is first used.
 
@@ -92,37 +116,58 @@ def connect(url: str) -> Redis:
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
+        driver_info=None,  # It would cost each new connection a round trip before its first call.
     )
     pool.connection_class = _NOTICING[pool.connection_class]
-    return Redis.from_pool(pool)  # Closing the client closes its connections.
+    return _Client.from_pool(pool)  # Closing the client closes its connections.
 
 
 @asynccontextmanager
 async def answering() -> AsyncIterator[None]:
     """Wait for Redis's answer, and no longer than REPLY_TIMEOUT_SECONDS.
 
-    Turns its errors into ours: StoreUnavailable or StoreFull; what is neither is a StoreError. The limit
-    is here and not redis-py's own, as that one is kept with `asyncio.wait_for`, which on Python 3.11
-    loses a cancellation that comes at the moment of the answer.
+    Raises Redis's errors as ours: StoreUnavailable, StoreFull, StoreDenied; what is none of these is a
+    StoreError. The limit is here and not redis-py's own, as that one is kept with `asyncio.wait_for`,
+    which on Python 3.11 loses a cancellation that comes at the moment of the answer.
     """
     try:
         async with asyncio.timeout(REPLY_TIMEOUT_SECONDS):
             yield
-    except exceptions.OutOfMemoryError as error:
-        raise StoreFull("Redis is out of memory and takes no new jobs") from error
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-        exceptions.BusyLoadingError,
-        exceptions.ReadOnlyError,
-        OSError,
-    ) as error:
-        raise StoreUnavailable(
-            f"Redis does not answer: {str(error) or type(error).__name__}"
-        ) from error
-    except exceptions.ResponseError as error:
-        if str(error).startswith(_TRANSIENT):
-            raise StoreUnavailable(f"Redis cannot do it just now: {error}") from error
-        raise StoreError(f"Redis refused: {error}") from error
-    except exceptions.RedisError as error:
-        raise StoreUnavailable(f"Redis failed: {error}") from error
+    except (exceptions.RedisError, OSError) as error:
+        raise our_error(error) from error
+
+
+def our_error(error: exceptions.RedisError | OSError) -> StoreError:
+    """What an error of Redis, of its client or of the network is in our terms."""
+    code, text = _parsed(error)
+    if code in _TRANSIENT:
+        return StoreUnavailable(f"Redis cannot do it just now: {code} {text}")
+    match error:
+        case exceptions.OutOfMemoryError():
+            return StoreFull("Redis is out of memory and takes no new jobs")
+        case exceptions.AuthenticationError() | exceptions.AuthorizationError():
+            return StoreDenied(f"Redis refuses the user or the password of REDIS_URL: {text}")
+        case exceptions.NoPermissionError():
+            return StoreDenied(f"Redis does not let the user of REDIS_URL do this: {text}")
+        case exceptions.ResponseError():
+            return StoreError(
+                f"Redis refused: {text}" if code is None else f"Redis refused: {code} {text}"
+            )
+        case _:
+            return StoreUnavailable(f"Redis does not answer: {text}")
+
+
+def is_transient(reply: str) -> bool:
+    """Say whether an error reply, its code in front, is one that a later call may not get."""
+    return reply.partition(" ")[0] in _TRANSIENT
+
+
+def _parsed(error: Exception) -> tuple[str | None, str]:
+    """An error's code, if it has one, and its text: redis-py takes the codes that it knows off the text."""
+    text = str(error) or type(error).__name__
+    known = error.status_code if isinstance(error, exceptions.RedisError) else None
+    if known is not None:
+        return known, text
+    first, _, rest = text.partition(" ")
+    is_reply = isinstance(error, exceptions.ResponseError)
+    return (first, rest) if is_reply and first.isupper() else (None, text)

@@ -25,6 +25,7 @@ from core.errors import (
     QueueFull,
     StoreError,
     StoreFull,
+    StoreUnavailable,
     UnknownJob,
 )
 from core.events import AnyEvent, JobEvent, Submitted
@@ -34,7 +35,7 @@ from core.ids import shard_of
 from core.job import decide, evolve, fold
 from core.keys import LaneName, ShardKeys, count_field
 from core.log import LogEntry, entry_of, submitted_in
-from core.redis import answering
+from core.redis import answering, is_transient
 from core.states import Job, Queued, Running, Scheduled, has_ended
 from core.upcast import SCHEMA
 
@@ -306,5 +307,8 @@ def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
             )
         case [b"refused", b"out_of_memory", percent]:
             raise StoreFull(f"Redis uses {percent.decode()} % of its memory: no new jobs")
+        case [b"refused", b"error", bytes() as text]:
+            error = StoreUnavailable if is_transient(text.decode()) else StoreError
+            raise error(f"{subject} could not be written: {text.decode()}")
         case _:
             raise StoreError(f"{subject} could not be written: {reply!r}")

@@ -16,6 +16,7 @@ from tests.servers import RedisServer
 
 NEW_LOOP = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CONNECTIONS = 8
+SOON_SECONDS = 10
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -46,8 +47,9 @@ async def reset(connections: list[Any], proxy: Proxy) -> None:
     """Reset connections, and wait until their transports have noticed."""
     transports = [connection._writer.transport for connection in connections]
     proxy.cut()
-    while not all(transport.is_closing() for transport in transports):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(SOON_SECONDS):
+        while not all(transport.is_closing() for transport in transports):
+            await asyncio.sleep(0)
     await asyncio.sleep(0)  # uvloop lets go of the socket one turn later.
 
 
@@ -72,6 +74,8 @@ def test_writing_to_a_connection_that_was_reset_says_that_redis_does_not_answer(
     async def write_after_a_reset() -> None:
         async with a_client(server) as (client, proxy):
             connection = await client.connection_pool.get_connection()
+            await connection.send_command("PING")
+            await connection.read_response()  # It is through the proxy by now.
             await reset([connection], proxy)
             try:
                 async with answering():

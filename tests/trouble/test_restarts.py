@@ -14,7 +14,7 @@ from core.store import EventStore
 from core.tail import TailWatch
 from migrations.runner import migrate
 from tests.api.errors import error_of
-from tests.api.soon import soon
+from tests.api.soon import listeners, soon
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.given import a_job
 from tests.store.audit import audit
@@ -33,6 +33,7 @@ async def test_redis_that_is_killed_and_started_on_its_log_has_lost_nothing(site
         await upstream.calls.get()
         accepted = [await site.api.submit() for _ in range(50)]
         polling = asyncio.create_task(site.api.job(accepted[-1], wait=60))
+        await soon(lambda: listeners(site.api, accepted[-1]) == 1)
         site.server.stop()
         await asyncio.to_thread(site.server.start)
         upstream.gate.set()
