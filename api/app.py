@@ -18,13 +18,15 @@ from api.jobs import JobsController
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
 from core.bells import Bells
+from core.redis import REPLY_TIMEOUT_SECONDS
 from core.settings import Settings
 from core.store import EventStore
 from core.timers import run_timers
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 2.0  # How long a request waits for a Redis that does not answer.
+# How long a request waits for a Redis that does not answer.
+PATIENCE_SECONDS = REPLY_TIMEOUT_SECONDS
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

@@ -35,6 +35,7 @@ class Child:
         return "\n".join(self._log_path.read_text("utf-8", "replace").splitlines()[-lines:])
 
     def start(self) -> None:
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)  # Somebody may have removed it.
         with self._log_path.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,

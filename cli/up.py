@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from msgspec import Struct
 from rich.console import Console
@@ -15,11 +16,15 @@ from cli.roles import run_worker, running_api, stop_on_signals, without_password
 from cli.serving import bind
 from consumers.worker import Stop
 from core.durability import Durability
+from core.errors import StoreError
 from core.redis import connect
 from core.settings import Settings, SettingsError
+from core.trouble import Trouble
 from migrations.runner import migrate
 
 log = logging.getLogger(__name__)
+
+_LOOK_EVERY_SECONDS: Final = 1.0
 
 
 class _Started(Struct, frozen=True):
@@ -57,6 +62,8 @@ async def _start(
         store = embedded_store(settings.respool_data_dir, settings.durability)
         redis_url = await stack.enter_async_context(store)
     await _migrate(redis_url)
+    if settings.redis_url is None:
+        await stack.enter_async_context(_kept_migrated(redis_url))
     console.print(f"store     {_where(settings, redis_url)}")
     upstream_url, model = await stack.enter_async_context(_upstream(settings))
     console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
@@ -80,6 +87,34 @@ async def _migrate(redis_url: str) -> None:
         for step in await migrate(client):
             log.info("migration %d applied: %s", step.number, step.name)
     finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def _kept_migrated(redis_url: str) -> AsyncIterator[None]:
+    """Migrate a store of our own again, should it come back empty: nobody else would.
+
+    What it had is gone, as the processes say that look for it (`core.tail`).
+    """
+    client = connect(redis_url)
+    trouble = Trouble(log, "the embedded store cannot be looked at")
+
+    async def keep() -> None:
+        while True:
+            try:
+                if await migrate(client):
+                    log.error("the embedded store came back empty, and was made anew")
+                trouble.is_over()
+            except StoreError as error:
+                trouble.is_there(error)
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await client.aclose()
 
 

@@ -104,6 +104,7 @@ class Appender:
             keys.paused,
         ]
         self._watermark_percent = watermark_percent
+        self.newest_written = "0-0"  # The last log entry that Redis has confirmed.
         self._batcher = Batcher(self._call, _size_bytes, patience_seconds)
 
     def send(self, record: Record) -> asyncio.Future[list[Any]]:
@@ -115,6 +116,10 @@ class Appender:
         replies: list[list[Any]] = await functions.call(
             self._client, self._function, keys, ask, bodies
         )
+        for reply in reversed(replies):
+            if reply[0] == b"ok":
+                self.newest_written = reply[-1].decode()
+                break
         return replies
 
     def arguments(self, records: list[Record]) -> tuple[list[str], dict[str, Any], list[bytes]]:

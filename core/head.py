@@ -41,6 +41,11 @@ def milliseconds_of(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
 
 
+def position_of(entry_id: str) -> tuple[int, int]:
+    """Where a stream entry's id stands among others: as text they do not sort."""
+    return milliseconds_of(entry_id), int(entry_id.partition("-")[2])
+
+
 def changes(before: Struct | None, after: Struct) -> tuple[list[Value], list[str]]:
     """What to set (field, value, field, value, …) and what to clear, from one state to the next.
 

@@ -30,7 +30,7 @@ from core.errors import (
 )
 from core.events import AnyEvent, JobEvent, Submitted
 from core.fleet import worker_subject
-from core.head import Head, head_of
+from core.head import Head, head_of, position_of
 from core.ids import shard_of
 from core.job import decide, evolve, fold
 from core.keys import LaneName, ShardKeys, count_field
@@ -113,6 +113,11 @@ class EventStore:
         if shard >= len(self.shards):
             raise UnknownJob(job_id)
         return self.shards[shard]
+
+    def newest_written(self, shard: int) -> str:
+        """The last log entry of a shard that this process was told to be written; `0-0` if none was."""
+        appenders = (self._appenders[shard], self._submitters[shard])
+        return max((one.newest_written for one in appenders), key=position_of)
 
     async def submit(
         self, job_id: str, submitted: Submitted, idempotency: IdempotencyKey | None = None

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from core import functions
 from core.errors import StoreError, StoreNotReady
-from core.head import milliseconds_of
-from core.keys import META
+from core.head import position_of
+from core.keys import META, ShardKeys
 from core.redis import answering
 from core.store import EventStore
 from core.trouble import Trouble
@@ -27,40 +27,60 @@ LOOK_EVERY_SECONDS: Final = 1.0
 NO_ENTRY: Final = "0-0"
 
 
-class Tail(Struct, frozen=True):
-    """Where a log ends."""
+class Place(Struct, frozen=True):
+    """An entry of a log."""
 
-    sequence: int = 0  # 0: it is empty.
+    sequence: int = 0  # 0: there is none.
     entry: str = NO_ENTRY
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return position_of(self.entry)
 
 
 class Look(Struct, frozen=True):
-    """A log as it is now, and what has become of the entry that was its last."""
+    """A log as it is now, and the newest entry of it that is not after the one that was known."""
 
-    tail: Tail
-    first_entry: str
-    sequence_there: int  # Of the entry that was the last; 0: it is gone.
+    last: Place
+    first: Place
+    left: Place
 
 
-def loss(shard: int, before: Tail, now: Look) -> str | None:
-    """What a log has lost since it ended at `before`, in plain words; None if nothing."""
-    if before.sequence == now.sequence_there:
+class Loss(Struct, frozen=True):
+    """The end of a log that is gone."""
+
+    first: int  # The first sequence number that was lost.
+    entries: int  # At least so many: what came after the last look, nobody knows.
+    is_reused: bool  # Other entries have these numbers by now.
+    is_all: bool  # Nothing is left.
+
+
+def loss(known: Place, now: Look) -> Loss | None:
+    """What a log has lost of what was there up to `known`, whose sequence is a lower bound."""
+    if not known.sequence:
         return None
-    was_trimmed = now.tail.sequence >= before.sequence and _position(now.first_entry) > _position(
-        before.entry
-    )  # From the front, by the retention.
-    if was_trimmed and now.sequence_there == 0:
+    if now.left.entry == known.entry and now.left.sequence >= known.sequence:
         return None
-    if now.tail.sequence == 0:
-        return f"the log of shard {shard} is empty; it had {before.sequence} events"
-    return (
-        f"the log of shard {shard} has lost its end: event {before.sequence} ({before.entry}) is gone, "
-        f"and perhaps others before it; it goes on with {now.tail.sequence} ({now.tail.entry})"
+    if now.first.sequence > known.sequence and now.first.position > known.position:
+        return None  # It was trimmed from the front, by the retention.
+    kept = min(now.left.sequence, known.sequence - 1)
+    return Loss(
+        first=kept + 1,
+        entries=known.sequence - kept,
+        is_reused=now.last.sequence > kept,
+        is_all=now.last.sequence == 0,
     )
 
 
-def _position(entry: str) -> tuple[int, int]:
-    return milliseconds_of(entry), int(entry.partition("-")[2])
+def in_words(shard: int, lost: Loss) -> str:
+    """A loss as an operator should read it."""
+    if lost.is_all:
+        return f"the log of shard {shard} is empty; it had at least {lost.entries} events"
+    what = (
+        f"the log of shard {shard} has lost its end, from event number {lost.first} on: "
+        f"{lost.entries} or more"
+    )
+    return f"{what}; other events have their numbers by now" if lost.is_reused else what
 
 
 class TailWatch:
@@ -69,7 +89,8 @@ class TailWatch:
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self._incarnation: str | None = None  # None: not looked yet.
-        self._tails = [Tail()] * len(store.shards)
+        self._known = [Place()] * len(store.shards)  # The last entries that were seen.
+        self._written = [NO_ENTRY] * len(store.shards)  # And those that we were told to be written.
         self._away = Trouble(log, "the store cannot be looked at")
         self.trouble: str | None = None  # Why the store cannot be used just now, though it answers.
         self.loss: str | None = None  # What was last found to be gone.
@@ -93,18 +114,29 @@ class TailWatch:
         self._compare(incarnation.decode() if incarnation else None)
         try:
             for at, keys in enumerate(self._store.shards):
-                before = self._tails[at]
-                row = await functions.call(
-                    self._store.client, "tail", [keys.log], {"entry": before.entry}
-                )
-                now = Look(Tail(row[0], row[1].decode()), row[2].decode(), row[3])
-                self._found(loss(at, before, now))
-                self._tails[at] = now.tail
+                await self._look_at(at, keys)
         except StoreNotReady as error:
-            self._tails = [Tail()] * len(self._tails)
+            self._forget()
             self.trouble = str(error)
             return
         self.trouble = self._complaint(incarnation, shards)
+
+    async def _look_at(self, at: int, keys: ShardKeys) -> None:
+        known, written = self._known[at], self._store.newest_written(at)
+        newest = Place(known.sequence + 1, written)
+        if written != self._written[at] and newest.position > known.position:
+            known = newest  # It came after the last look, so it has a greater number.
+        rows = await functions.call(self._store.client, "tail", [keys.log], {"entry": known.entry})
+        last, first, left = (Place(sequence, entry.decode()) for sequence, entry in rows)
+        lost = loss(known, Look(last, first, left))
+        if lost is not None:
+            self._found(in_words(at, lost))
+        self._known[at], self._written[at] = last, written
+
+    def _forget(self) -> None:
+        shards = range(len(self._known))
+        self._known = [Place()] * len(shards)
+        self._written = [self._store.newest_written(at) for at in shards]
 
     def _complaint(self, incarnation: bytes | None, shards: bytes | None) -> str | None:
         here = len(self._store.shards)
@@ -118,12 +150,12 @@ class TailWatch:
         before, self._incarnation = self._incarnation, incarnation or ""
         if not before or incarnation == before:
             return
-        seen = sum(tail.sequence for tail in self._tails)
+        seen = sum(place.sequence for place in self._known)
         if incarnation is None:
             self._found(f"the store was emptied: it had {seen} events")
         else:
             self._found(f"the store is another one than before, which had {seen} events")
-        self._tails = [Tail()] * len(self._tails)
+        self._forget()
 
     def _found(self, what: str | None) -> None:
         if what is not None:

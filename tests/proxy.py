@@ -5,10 +5,13 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from tests.servers import free_port
 
+_BACKLOG = 1_024
 _PIECE_BYTES = 64 * 1024
+_Pair = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset and drops what is unsent.
 
 
@@ -18,13 +21,19 @@ class Proxy:
     def __init__(self, upstream_port: int) -> None:
         self.port = free_port()
         self.delay_seconds = 0.0  # Before each piece is passed on, in either direction.
+        self.replies = 0  # Pieces of replies that came from the upstream.
+        self.paused = asyncio.Event()  # A reply has come to where `pause_in_reply` holds it.
         self._upstream_port = upstream_port
         self._requests_flow = asyncio.Event()
         self._replies_flow = asyncio.Event()
         self.resume()
         self._cut_replies_after: int | None = None
-        self._server: asyncio.Server | None = None
-        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._pause_reply_after: int | None = None
+        self._forgotten: set[_Pair] = set()
+        # Not asyncio's server, which leaks a connection that comes as it is closed.
+        self._listening: socket.socket | None = None
+        self._accepted: set[socket.socket] = set()  # They have no connection to the upstream yet.
+        self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -38,14 +47,16 @@ class Proxy:
 
     async def open(self) -> None:
         """Accept connections."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        if self._listening is None:
+            self._listening = socket.create_server(("127.0.0.1", self.port), backlog=_BACKLOG)
+            asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
     async def refuse(self) -> None:
         """Refuse new connections and reset those there are, until `open`."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         self.cut()
         await asyncio.sleep(0)
 
@@ -53,6 +64,8 @@ class Proxy:
         """Reset every connection."""
         for pair in list(self._pairs):
             self._reset(pair)
+        while self._accepted:
+            self._accepted.pop().close()
 
     def cut_in_reply(self, after_bytes: int) -> None:
         """Reset the connection of the next reply, once so many bytes of replies were passed on."""
@@ -67,6 +80,15 @@ class Proxy:
         if not replies_only:
             self._requests_flow.clear()
 
+    def pause_in_reply(self, after_bytes: int) -> None:
+        """Pass so many bytes of the next reply on, then no more of any, until `resume`."""
+        self.paused.clear()
+        self._pause_reply_after = after_bytes
+
+    def forget(self) -> None:
+        """Swallow what comes on the connections there are, as a router does that has forgotten them."""
+        self._forgotten |= self._pairs
+
     def resume(self) -> None:
         self._requests_flow.set()
         self._replies_flow.set()
@@ -77,24 +99,32 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.cut()  # What was just being connected.
-        await asyncio.sleep(0)
+        self.cut()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._start(self._connect(reader, writer))
+    def _accept(self, listening: socket.socket) -> None:
+        accepted, _ = listening.accept()
+        accepted.setblocking(False)
+        self._accepted.add(accepted)
+        self._keep(self._connect(accepted))
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, accepted: socket.socket) -> None:
         try:
             to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
-        except (OSError, asyncio.CancelledError):
-            writer.transport.abort()
+        except OSError:
+            self._accepted.discard(accepted)
+            accepted.close()
             return
+        if accepted not in self._accepted:  # Reset meanwhile.
+            to_writer.transport.abort()
+            return
+        self._accepted.discard(accepted)
+        reader, writer = await asyncio.open_connection(sock=accepted)
         pair = (writer, to_writer)
         self._pairs.add(pair)
-        self._start(self._pass(reader, to_writer, pair))
-        self._start(self._pass(to_reader, writer, pair, True))
+        self._keep(self._pass(reader, to_writer, pair))
+        self._keep(self._pass(to_reader, writer, pair, True))
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -103,7 +133,7 @@ class Proxy:
         self,
         source: asyncio.StreamReader,
         target: asyncio.StreamWriter,
-        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        pair: _Pair,
         is_reply: bool = False,
     ) -> None:
         flow = self._replies_flow if is_reply else self._requests_flow
@@ -111,7 +141,17 @@ class Proxy:
             while piece := await source.read(_PIECE_BYTES):
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
+                self.replies += is_reply
                 await flow.wait()
+                if pair in self._forgotten:
+                    continue
+                if is_reply and self._pause_reply_after is not None:
+                    at, self._pause_reply_after = self._pause_reply_after, None
+                    target.write(piece[:at])
+                    piece = piece[at:]
+                    self.stall(replies_only=True)
+                    self.paused.set()
+                    await flow.wait()
                 if is_reply and self._cut_replies_after is not None:
                     piece, self._cut_replies_after = self._shortened(piece)
                     target.write(piece)
@@ -127,8 +167,9 @@ class Proxy:
         left = (self._cut_replies_after or 0) - len(piece)
         return (piece, left) if left > 0 else (piece[: left or None], None)
 
-    def _reset(self, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
+    def _reset(self, pair: _Pair) -> None:
         self._pairs.discard(pair)
+        self._forgotten.discard(pair)
         for writer in pair:
             raw = writer.get_extra_info("socket")
             if raw is not None:

@@ -44,8 +44,9 @@ def free_port() -> int:
 class RedisServer:
     """A server process that can be killed, stopped for a while and started again on its data."""
 
-    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
+    def __init__(self, binary: Path, folder: Path, *options: str, password: str = "") -> None:
         self.port = free_port()
+        self._password = password
         self._folder = folder
         self._command = [
             str(binary),
@@ -58,7 +59,8 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        user = f":{self._password}@" if self._password else ""
+        return f"redis://{user}127.0.0.1:{self.port}/0"
 
     def start(self, *options: str) -> None:
         """Start, and wait until it answers."""
@@ -66,7 +68,12 @@ class RedisServer:
         until = time.monotonic() + _START_SECONDS
         while True:
             try:
-                with redis.Redis(port=self.port, socket_timeout=1, retry=_ONCE) as client:
+                with redis.Redis(
+                    port=self.port,
+                    password=self._password or None,
+                    socket_timeout=1,
+                    retry=_ONCE,
+                ) as client:
                     client.ping()
                 return
             except redis.RedisError:
@@ -96,9 +103,9 @@ class RedisServer:
             self._process = None
 
 
-def valkey(folder: Path, *options: str) -> RedisServer:
+def valkey(folder: Path, *options: str, password: str = "") -> RedisServer:
     """The Valkey that `respool up` embeds."""
-    return RedisServer(Path(get_binary_path()), folder, *options)
+    return RedisServer(Path(get_binary_path()), folder, *options, password=password)
 
 
 def debian_redis(folder: Path, *options: str) -> RedisServer:

@@ -46,6 +46,8 @@ async def a_client(server: RedisServer) -> AsyncIterator[tuple[Redis, Proxy]]:
 async def reset(connections: list[Any], proxy: Proxy) -> None:
     """Reset connections, and wait until their transports have noticed."""
     transports = [connection._writer.transport for connection in connections]
+    while proxy.connections < len(connections):  # A connection is there before the proxy knows it.
+        await asyncio.sleep(0.01)
     proxy.cut()
     async with asyncio.timeout(SOON_SECONDS):
         while not all(transport.is_closing() for transport in transports):

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
+from api.app import PATIENCE_SECONDS
 from core.redis import connect
 from core.store import Bounds, EventStore
 from migrations.runner import migrate
 from tests.api.conftest import Api, serving_api
 from tests.proxy import Proxy, proxy_to
 from tests.servers import RedisServer, running, valkey
-
-PATIENCE_SECONDS = 2.0
 
 
 class Site:
