@@ -61,6 +61,7 @@ format: install ## Format the code
 bench: install ## Measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.recovery
+	$(BIN)/python -m benchmarks.durability
 
 lock: ## Pin every dependency anew, with hashes
 	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt

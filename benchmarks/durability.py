@@ -1,6 +1,6 @@
 """What DURABILITY costs: submissions/s from 64 and 1,000 tasks, and the latency of one at rest.
 
-    python -m benchmarks.durability              all of it, about two minutes
+    python -m benchmarks.durability              all of it, about three and a half minutes
     python -m benchmarks.durability --rounds 5
 
 Each setting runs on a server of its own with the `appendfsync` that it needs, on this machine's disk;

@@ -43,6 +43,7 @@ class Submitters(AbstractAsyncContextManager["Submitters"]):
         """Wait until so many were acknowledged."""
         async with asyncio.timeout(60):
             while len(self.acknowledged) < jobs:
+                assert not all(task.done() for task in self._tasks), "the store failed them all"
                 self._grown.clear()
                 await self._grown.wait()
 
@@ -52,6 +53,7 @@ class Submitters(AbstractAsyncContextManager["Submitters"]):
             try:
                 await self._store.submit(job, submitted())
             except StoreError:
+                self._grown.set()
                 return
             self.acknowledged[job] = time.monotonic()
             self._grown.set()

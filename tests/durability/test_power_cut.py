@@ -12,6 +12,7 @@ from core.commands import Cancel
 from core.durability import Durability
 from core.redis import connect
 from core.states import Cancelled, Completed
+from tests.api.soon import soon
 from tests.consumers.fleet import ended
 from tests.durability.conftest import OpenStore, Power
 from tests.durability.power import Powered
@@ -25,14 +26,20 @@ SLOW_SYNC_MS = 1_000
 LOSS_SECONDS_MAX = 2 * (1 + SLOW_SYNC_MS / 1_000) + 5
 
 
-async def held_back_bytes(client: Redis) -> int:
-    """What Redis has acknowledged and not yet written to its file."""
-    return int((await client.info("persistence"))["aof_buffer_length"])
+async def holds_back(client: Redis) -> bool:
+    """Say whether Redis has acknowledged what it has not yet written to its file."""
+    return int((await client.info("persistence"))["aof_buffer_length"]) > 0
+
+
+async def has_written(client: Redis) -> bool:
+    return not await holds_back(client)
 
 
 async def until_all_is_synced(powered: Powered, client: Redis) -> None:
-    while await held_back_bytes(client) or not powered.is_synced():
-        await asyncio.sleep(0.05)
+    async def is_so() -> bool:
+        return not await holds_back(client) and powered.is_synced()
+
+    await soon(is_so)
 
 
 async def test_a_sigkill_of_redis_loses_nothing_that_it_has_written(
@@ -41,8 +48,7 @@ async def test_a_sigkill_of_redis_loses_nothing_that_it_has_written(
     powered = power(kind, "everysec")
     store = await opened(powered.url, Durability.EVERYSEC)
     jobs = await submit_many(store, 3_000)
-    while await held_back_bytes(store.client):
-        await asyncio.sleep(0.01)
+    await soon(lambda: has_written(store.client))
     powered.server.stop()
     await powered.start()
     assert await missing(store, jobs) == set()
@@ -56,8 +62,7 @@ async def test_with_everysec_a_sigkill_takes_what_redis_held_back_during_a_sync(
     store = await opened(powered.url, Durability.EVERYSEC)
     await until_all_is_synced(powered, store.client)
     async with Submitters(store, tasks=4) as submitters:
-        while not await held_back_bytes(store.client):
-            await asyncio.sleep(0.01)
+        await soon(lambda: holds_back(store.client))
         await submitters.until(len(submitters.acknowledged) + 20)
         powered.server.stop()
         killed_at = time.monotonic()
@@ -91,9 +96,9 @@ async def test_a_power_cut_with_always_loses_nothing_that_was_acknowledged(
     power: Power, opened: OpenStore, kind: str
 ) -> None:
     powered = power(kind, "always", delay_ms=3)
-    store = await opened(powered.url, Durability.ALWAYS, patience_seconds=1.0)
+    store = await opened(powered.url, Durability.ALWAYS)
     async with Submitters(store) as submitters:
-        await submitters.until(2_000)
+        await submitters.until(1_000)
         powered.cut()
         await powered.start()
     assert await missing(store, list(submitters.acknowledged)) == set()

@@ -66,10 +66,10 @@ def pair(kind: str, tmp_path: Path) -> Iterator[Pair]:
 async def test_what_was_acknowledged_is_on_the_replica_when_the_primary_and_its_disk_are_gone(
     pair: Pair, opened: OpenStore
 ) -> None:
-    store = await opened(pair.primary.url, Durability.REPLICATED, patience_seconds=3.0)
+    store = await opened(pair.primary.url, Durability.REPLICATED, patience_seconds=8.0)
     await pair.until_connected()
     async with Submitters(store) as submitters:
-        await submitters.until(1_000)
+        await submitters.until(500)
         pair.primary.stop()
     pair.promote()
     client = connect(pair.replica.url)
@@ -82,7 +82,7 @@ async def test_what_was_acknowledged_is_on_the_replica_when_the_primary_and_its_
 async def test_without_its_replica_a_submission_is_503_in_time_and_goes_on_when_it_is_back(
     pair: Pair, opened: OpenStore, open_api: OpenApi
 ) -> None:
-    store = await opened(pair.primary.url, Durability.REPLICATED, patience_seconds=2.0)
+    store = await opened(pair.primary.url, Durability.REPLICATED, patience_seconds=3.0)
     await pair.until_connected()
     await a_worker(store)
     api = await open_api(store)
@@ -90,13 +90,13 @@ async def test_without_its_replica_a_submission_is_503_in_time_and_goes_on_when_
     key = {"Idempotency-Key": "one"}
     pair.replica.send(signal.SIGSTOP)
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             first, second = [await api.post(key) for _ in range(2)]
     finally:
         pair.replica.send(signal.SIGCONT)
     for answer in (first, second):
         error = error_of(answer, 503, "store_unavailable")
-        assert "written, but not confirmed as durable within 2 s: 0 replicas" in error["message"]
+        assert "written, but not confirmed as durable within 3 s: 0 replicas" in error["message"]
         assert "retry-after" in answer.headers
     third = await api.post(key)
     assert third.status_code == 200
@@ -113,7 +113,7 @@ async def test_a_replica_that_comes_back_in_time_is_waited_for(
     pair.replica.send(signal.SIGSTOP)
     try:
         waiting = [asyncio.create_task(a_job(store)) for _ in range(10)]
-        done, _ = await asyncio.wait(waiting, timeout=1.0)
+        done, _ = await asyncio.wait(waiting, timeout=0.5)
         assert not done
     finally:
         pair.replica.send(signal.SIGCONT)

@@ -99,7 +99,7 @@ async def test_replicated_without_a_replica_yet_starts_and_says_so(
 ) -> None:
     with running(started(kind, tmp_path, *SYNCING)) as server:
         with caplog.at_level(logging.WARNING):
-            store = await opened(server.url, Durability.REPLICATED, patience_seconds=0.5)
+            store = await opened(server.url, Durability.REPLICATED, patience_seconds=2.0)
         assert "no replica is connected" in caplog.text
         with pytest.raises(NotDurable, match=r"0 replicas have .*it takes 1"):
             await a_job(store)

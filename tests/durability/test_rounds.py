@@ -13,6 +13,7 @@ from core.persistence import Capabilities, require_syncing
 from core.redis import connect
 from core.store import Bounds, EventStore, IdempotencyKey
 from migrations.runner import migrate
+from tests.api.soon import soon
 from tests.durability.conftest import OpenStore, Power
 from tests.given import a_job, new_id, submitted
 from tests.proxy import proxy_to
@@ -48,16 +49,21 @@ async def test_hundreds_that_wait_at_once_share_a_few_rounds(
 async def test_whoever_comes_during_a_round_waits_for_the_next(
     power: Power, opened: OpenStore, kind: str
 ) -> None:
-    powered = power(kind, "always", delay_ms=200)
+    powered = power(kind, "always")
     store = await opened(powered.url, Durability.EVERYSEC)
-    first, second = [await written(store, await a_job(store)) for _ in range(2)]
-    rounds = await rounds_of(store.client)
-    before = await calls_of(store.client, "config|get")
-    under_way = asyncio.create_task(rounds.confirm(first))
-    await asyncio.sleep(0.05)  # Its sync takes longer.
-    assert not under_way.done()
-    await rounds.confirm(second)
-    assert under_way.done()
+    jobs = [await written(store, await a_job(store)) for _ in range(3)]
+    async with proxy_to(powered.server.port) as proxy:
+        client = connect(proxy.url)
+        rounds = await rounds_of(client)
+        before = await calls_of(store.client, "config|get")
+        proxy.stall()
+        first = asyncio.create_task(rounds.confirm(jobs[0]))
+        await soon(lambda: rounds._running is not None and not rounds._waiting)  # It has begun.
+        others = [asyncio.create_task(rounds.confirm(job)) for job in jobs[1:]]
+        await soon(lambda: len(rounds._waiting) == len(others))
+        proxy.resume()
+        await asyncio.gather(first, *others)
+        await client.aclose()
     assert await calls_of(store.client, "config|get") - before == 2
 
 
