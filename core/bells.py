@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from core.errors import StoreError
 from core.keys import BELL, WORK_BELL
-from core.redis import answering
+from core.redis import REPLY_TIMEOUT_SECONDS, answering
 from core.trouble import Trouble
 
 log = logging.getLogger(__name__)
@@ -89,12 +89,9 @@ class Bells:
 
     async def _listen(self, pubsub: PubSub, on_subscribed: Callable[[], None]) -> None:
         subscribed = set(self._channels)
-        async with (
-            answering()
-        ):  # One that accepts us and says nothing would be waited for for ever.
+        async with answering():
             await pubsub.subscribe(*subscribed)
-        on_subscribed()
-        receiving = asyncio.create_task(self._receive(pubsub))
+        receiving = asyncio.create_task(self._receive(pubsub, on_subscribed))
         changed = asyncio.create_task(self._changed.wait())
         try:
             while True:
@@ -115,33 +112,39 @@ class Bells:
             receiving.cancel()
             await asyncio.gather(receiving, return_exceptions=True)
 
-    async def _receive(self, pubsub: PubSub) -> None:
+    async def _receive(self, pubsub: PubSub, on_subscribed: Callable[[], None]) -> None:
+        """Ring for what comes, until the connection is not to be trusted any more: that is a RedisError."""
+        message = await pubsub.get_message(timeout=REPLY_TIMEOUT_SECONDS)
+        if message is None:
+            raise RedisError("the subscription is not confirmed")
+        on_subscribed()
         is_asked = False
         while True:
+            if message is not None:
+                is_asked = False
+                self._hear(message)
+            elif is_asked:  # A connection that a router has forgotten brings nothing, and no error.
+                raise RedisError(f"the connection was silent for {2 * _SILENCE_SECONDS:g} s")
+            else:
+                is_asked = True
+                await pubsub.ping()
             message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
             connection: Any = pubsub.connection  # redis-py's annotation knows only the None.
             if connection is not None and connection.should_reconnect():
                 raise RedisError("the server has become a replica")
-            if message is None:
-                if (
-                    is_asked
-                ):  # A connection that a router has forgotten brings nothing, and no error.
-                    raise RedisError(f"the connection was silent for {2 * _SILENCE_SECONDS:g} s")
-                is_asked = True
-                await pubsub.ping()
-                continue
-            is_asked = False
-            if message["type"] == "pong":
-                continue
-            key = message["channel"].decode()
-            channel = self._channels.get(key)
-            if channel is None:
-                continue
-            if message["type"] == "subscribe":
-                self._in_force.add(key)
-                channel.confirmed.set()
-            for bell in channel.bells:
-                bell.ring()  # A subscription rings too: something may have happened before it.
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if message["type"] == "pong":
+            return
+        key = message["channel"].decode()
+        channel = self._channels.get(key)
+        if channel is None:
+            return
+        if message["type"] == "subscribe":
+            self._in_force.add(key)
+            channel.confirmed.set()
+        for bell in channel.bells:
+            bell.ring()  # A subscription rings too: something may have happened before it.
 
     @asynccontextmanager
     async def hear(self, name: str, confirm_seconds: float = 1.0) -> AsyncIterator[Bell]:

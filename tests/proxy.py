@@ -67,6 +67,10 @@ class Proxy:
         while self._accepted:
             self._accepted.pop().close()
 
+    def lead_to(self, upstream_port: int) -> None:
+        """Lead new connections somewhere else; those there are stay where they are."""
+        self._upstream_port = upstream_port
+
     def cut_in_reply(self, after_bytes: int) -> None:
         """Reset the connection of the next reply, once so many bytes of replies were passed on."""
         self._cut_replies_after = after_bytes

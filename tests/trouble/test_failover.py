@@ -1,0 +1,102 @@
+"""A fail-over behind one address: the old primary lives on as a replica, and new connections lead to the new one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.commands import Cancel
+from core.redis import connect
+from core.states import Completed
+from core.store import Bounds, EventStore
+from tests.api.soon import soon
+from tests.api.sse import streaming
+from tests.consumers.fleet import Scripted, a_worker, ended, types_of
+from tests.given import a_job
+from tests.servers import RedisServer, free_port, running, valkey
+from tests.store.audit import audit
+from tests.trouble.conftest import Site
+
+
+@pytest.fixture
+async def second(site: Site, tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A replica of the site's Redis that has all of it."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    with running(valkey(folder)) as server:
+        client: Any = connect(server.url)
+        await client.execute_command("REPLICAOF", "127.0.0.1", site.server.port)
+
+        async def is_in_step() -> bool:
+            here, there = await client.info("replication"), await site.client.info("replication")
+            is_up = here["role"] == "slave" and here["master_link_status"] == "up"
+            return bool(is_up and here["slave_repl_offset"] == there["master_repl_offset"])
+
+        await soon(is_in_step)
+        await client.aclose()
+        yield server
+
+
+@asynccontextmanager
+async def there(second: RedisServer) -> AsyncIterator[EventStore]:
+    """The store on the new primary."""
+    client = connect(second.url)
+    yield EventStore(client, 1, Bounds())
+    await client.aclose()
+
+
+async def fail_over(site: Site, second: RedisServer) -> None:
+    """As managed Redis does it: nobody's connection is closed."""
+    client: Any = connect(second.url)
+    await client.execute_command("REPLICAOF", "NO", "ONE")
+    await client.aclose()
+    site.proxy.lead_to(second.port)
+    await site.client.execute_command("REPLICAOF", "127.0.0.1", second.port)
+
+
+async def test_after_a_fail_over_everybody_goes_over_to_the_new_primary(
+    site: Site, second: RedisServer
+) -> None:
+    upstream = Scripted(is_open=False)
+    async with a_worker(site.proxy, upstream, lease_seconds=10, concurrency=1):
+        running_job = await a_job(site.store)
+        await upstream.calls.get()
+        asking = (site.api.http.get(f"/v1/jobs/{running_job}") for _ in range(20))
+        await asyncio.gather(*asking)  # So many connections to the old one.
+        async with streaming(site.api, f"/v1/jobs/{running_job}/events") as events:
+            await events.take(2)
+            await fail_over(site, second)
+
+            async def is_accepted() -> bool:
+                return (await site.api.post()).status_code == 202
+
+            await soon(is_accepted)
+            upstream.gate.set()
+            assert await events.rest() == [("3", "completed")]
+        waiting = await site.api.submit()
+        assert (await site.api.job(waiting, wait=15))["status"] == "completed"
+    async with there(second) as store:
+        assert isinstance(await ended(store, running_job), Completed)
+        assert await types_of(store, running_job) == ["submitted", "claimed", "completed"]
+        await audit(store)
+    assert "note" not in (await site.api.http.get("/readyz")).json()
+
+
+async def test_who_only_reads_does_not_read_from_the_old_primary_for_ever(
+    site: Site, second: RedisServer
+) -> None:
+    job_id = await a_job(site.store)
+    await site.api.job(job_id)
+    await fail_over(site, second)
+    await site.client.execute_command("REPLICAOF", "127.0.0.1", free_port())  # It hears no more.
+    async with there(second) as store:
+        await store.execute(job_id, Cancel(by="test"))
+
+    async def is_cancelled() -> bool:
+        answer = await site.api.http.get(f"/v1/jobs/{job_id}")
+        return answer.status_code == 200 and answer.json()["status"] == "cancelled"
+
+    await soon(is_cancelled)
