@@ -9,27 +9,28 @@ from hashlib import blake2b
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
-from api.errors import ApiError
+from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
 from core.bells import Bells
 from core.commands import Cancel
-from core.errors import Conflict, DuplicateKey, StoreError, StoreUnavailable, UnknownJob
+from core.errors import Conflict, DuplicateKey, NotDurable, StoreError, UnknownJob
 from core.events import Kind, Submitted
+from core.head import Head
 from core.ids import RANDOM_BITS, is_job_id, job_id
 from core.job import CommandRefused
 from core.keys import shard_for
 from core.queues import Queues
 from core.roster import Member, Roster
-from core.states import has_ended
-from core.store import EventStore, IdempotencyKey, View
+from core.states import Scheduled, has_ended
+from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
 
 log = logging.getLogger(__name__)
 
 TENANT: Final = "default"
-_STORE_AWAY_SECONDS: Final = 1.0
+BY_API: Final = "api"  # Who did what comes over HTTP.
 ROSTER_SECONDS: Final = 1.0  # How old the list of workers may be.
 _NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
 
@@ -120,14 +121,16 @@ class Desk:
         while True:
             new_id = self._new_id(key)
             try:
-                await self.store.submit(new_id, submitted, idempotency)
+                recorded = await self.store.submit(new_id, submitted, idempotency)
+            except NotDurable as error:  # It is there, so whoever asked has to know its name.
+                raise _not_durable(new_id, error) from error
             except Conflict:
                 continue  # Somebody has that id: one in 2^40 in the same millisecond.
             except DuplicateKey as duplicate:
                 if idempotency is None or duplicate.fingerprint != idempotency.fingerprint:
                     raise _reused(duplicate.job_id) from duplicate
                 return await self.view(duplicate.job_id), False
-            return await self.view(new_id, note), True
+            return job_view(new_id, _view_of(submitted, recorded), note), True
 
     async def view(self, job_id: str, note: str | None = None) -> JobView:
         """A job as it is now. Raises UnknownJob, StoreUnavailable."""
@@ -142,28 +145,27 @@ class Desk:
 
     async def wait(self, job_id: str, seconds: float) -> JobView:
         """A job once it has ended, or as it is after so many seconds. Raises as `view` does."""
-        view = await self.until_ended(job_id, min(seconds, self.wait_max_seconds))
+        view = await self.require(job_id)
+        if seconds > 0 and not has_ended(view.head.job):
+            view = await self.until_ended(job_id, min(seconds, self.wait_max_seconds))
         return job_view(job_id, view)
 
     async def until_ended(self, job_id: str, seconds: float) -> View:
-        """As `wait`, but for the limit and the shape.
+        """A job that is there, once it has ended, or as it is after so many seconds.
 
-        A wait that has begun outlasts an outage of Redis, or its caller would ask for the work again.
+        It outlasts an outage of Redis, or its caller would ask for the work again.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        view = await self.require(job_id)
-        if has_ended(view.head.job) or seconds <= 0:
-            return view
         async with self.bells.hear(job_id) as bell:
             while True:
                 left = until - loop.time()
                 try:
                     view = await self.require(job_id)
-                except StoreUnavailable:
+                except STORE_AWAY:
                     if left <= 0 or bell.is_closing:
                         raise
-                    await bell.wait(min(left, _STORE_AWAY_SECONDS))
+                    await bell.wait(min(left, STORE_AWAY_SECONDS))
                     continue
                 if has_ended(view.head.job) or left <= 0 or bell.is_closing:
                     return view
@@ -178,7 +180,7 @@ class Desk:
     async def _cancel_abandoned(self, job_id: str) -> None:
         try:
             await self.store.execute(job_id, Cancel(by="caller", reason="the caller left"))
-        except (CommandRefused, UnknownJob):
+        except (CommandRefused, NotDurable, UnknownJob):
             log.debug("job %s had ended when its caller left", job_id)
         except StoreError as error:
             log.warning("job %s goes on though its caller left: %s", job_id, error)
@@ -239,6 +241,24 @@ def check_request(kind: Kind, request: Raw) -> None:
 
 def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else max(1, round(seconds * 1_000))
+
+
+def _view_of(submitted: Submitted, recorded: Recorded) -> View:
+    """A job that was just submitted."""
+    head = Head(recorded.job, recorded.log_ids)
+    if isinstance(recorded.job, Scheduled):
+        head = structs.replace(head, due_at_ms=head.time_ms(1) + submitted.delay_ms)
+    return View(head, submitted, submitted)
+
+
+def _not_durable(job_id: str, error: NotDurable) -> ApiError:
+    return ApiError(
+        503,
+        "store_unavailable",
+        str(error),
+        job_id=job_id,
+        retry_after_seconds=STORE_RETRY_SECONDS,
+    )
 
 
 def _reused(job_id: str) -> ApiError:

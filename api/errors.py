@@ -24,6 +24,9 @@ from core.job import CommandRefused
 log = logging.getLogger(__name__)
 
 STORE_RETRY_SECONDS = 1
+# What a wait or a stream that has begun outlasts, and how long it waits before it asks again.
+STORE_AWAY = (StoreUnavailable, StoreNotReady, StoreDenied)
+STORE_AWAY_SECONDS = 1.0
 QUEUE_RETRY_SECONDS = 5
 
 

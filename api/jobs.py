@@ -15,7 +15,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from api import streams
 from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
-from api.desk import Desk
+from api.desk import BY_API, Desk
 from api.errors import ApiError
 from api.schemas import EventList, JobView, SubmitJob, event_view
 from core.commands import Cancel, Requeue
@@ -30,8 +30,6 @@ IdempotencyHeader = Annotated[
     str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=255)
 ]
 Prefer = Annotated[str | None, HeaderParameter(name="Prefer", max_length=255)]
-
-BY_API = "api"
 
 
 class JobsController(Controller):

@@ -10,12 +10,10 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
 from api.bodies import decode_body
-from api.desk import Desk
+from api.desk import BY_API, Desk
 from api.errors import ApiError
 from core.queues import QueueState
 from core.settings import QUEUE_NAME
-
-BY_API = "api"
 
 
 class Pause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 from litestar.response.sse import ServerSentEventMessage
 
+from api.errors import STORE_AWAY, STORE_AWAY_SECONDS
 from api.schemas import event_view
 from core.bells import Bell
-from core.errors import StoreDenied, StoreNotReady, StoreUnavailable
 from core.events import AttemptFailed, AttemptLost, Completed
 from core.head import Head
 from core.log import tag_of
@@ -27,8 +27,6 @@ COMMENT_EVERY_SECONDS: Final = 15.0
 COMMENT: Final = (
     b": still here\r\n"  # No empty line after it, which some clients take for an event.
 )
-_STORE_AWAY_SECONDS: Final = 1.0
-_STORE_AWAY: Final = (StoreUnavailable, StoreNotReady, StoreDenied)
 _CHUNKS_PER_READ: Final = 500
 _VOID: Final = 2**63  # A sequence beyond any: the claim was lost, and its reader told so.
 _TRIMMED: Final = ("attempt_lost", "the log no longer says why")
@@ -50,8 +48,8 @@ async def job_events(
             # The head before the events: what it says has ended is then read to the end.
             head = await store.load(job_id)
             entries = await store.history(job_id)
-        except _STORE_AWAY:
-            await bell.wait(_STORE_AWAY_SECONDS)
+        except STORE_AWAY:
+            await bell.wait(STORE_AWAY_SECONDS)
             if bell.is_closing:
                 return
             yield COMMENT
@@ -85,8 +83,8 @@ async def job_output(
             chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
             completed = await _completed(store, job_id, head.job) if head else None
             losses = await _losses(store, job_id) if _is_any_void(cursor, chunks, head) else {}
-        except _STORE_AWAY:
-            await bell.wait(_STORE_AWAY_SECONDS)
+        except STORE_AWAY:
+            await bell.wait(STORE_AWAY_SECONDS)
             if bell.is_closing:
                 return
             yield COMMENT
@@ -105,8 +103,9 @@ async def job_output(
             # What the next claim writes comes after it.
             cursor = f"{cursor.partition('-')[0]}-{_VOID}"
         if has_ended(head.job):
-            if completed is not None and (missing := _missing_after(cursor, completed)):
-                yield missing
+            if completed is not None and is_missing_after(cursor, completed):
+                next_one = {"claim": completed.claim, "next": completed.chunks + 1}
+                yield message(next_one, "resync")
             ending = {"job_id": job_id, "status": status_of(head.job)}
             yield message(ending, status_of(head.job))
             return
@@ -124,13 +123,10 @@ async def _completed(store: EventStore, job_id: str, job: Job) -> Completed | No
     return view.last if view is not None and isinstance(view.last, Completed) else None
 
 
-def _missing_after(cursor: str, completed: Completed) -> bytes | None:
-    """What to say if the output of the attempt that ended well goes on after the chunk at `cursor`."""
+def is_missing_after(cursor: str, completed: Completed) -> bool:
+    """Say whether the output of the attempt that ended well goes on after the chunk at `cursor`."""
     claim, sequence = map(int, cursor.split("-"))
-    read = sequence if claim == completed.claim else 0
-    if completed.chunks <= read:
-        return None
-    return message({"claim": completed.claim, "next": completed.chunks + 1}, "resync")
+    return completed.chunks > (sequence if claim == completed.claim else 0)
 
 
 async def _losses(store: EventStore, job_id: str) -> dict[int, tuple[str, str]]:

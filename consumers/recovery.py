@@ -70,6 +70,7 @@ class Recovery:
         self._is_mine = is_mine
         self._cursors: dict[str, str] = {}
         self._wait_ms = 0  # Until anything may be recovered, at the last look.
+        self._pausing = Trouble(log, "nothing is recovered for one lease")
         self._tidied_at = float("-inf")
 
     async def run(self) -> None:
@@ -153,8 +154,9 @@ class Recovery:
         )
         if wait_ms:
             self._wait_ms = wait_ms
-            log.info("nothing is recovered for %d ms: Redis was away", wait_ms)
+            self._pausing.is_there("nobody looked for a while: Redis was away, or no worker ran")
             return [], 0
+        self._pausing.is_over()
         unfinished: list[LaneName] = []
         losses = []
         for lane, name, (cursor, entries) in zip(lanes, names, replies, strict=True):

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -212,10 +213,11 @@ class Worker:
     def _start(self, delivery: Delivery, jobs: asyncio.TaskGroup) -> None:
         task = jobs.create_task(self._executor.run(delivery))
         self._in_hand[_key(delivery)] = task
-        task.add_done_callback(lambda _: self._ended(delivery))
+        task.add_done_callback(partial(self._ended, delivery))
 
-    def _ended(self, delivery: Delivery) -> None:
-        self._in_hand.pop(_key(delivery), None)
+    def _ended(self, delivery: Delivery, task: asyncio.Task[None]) -> None:
+        if self._in_hand.get(_key(delivery)) is task:  # It may have been taken again meanwhile.
+            del self._in_hand[_key(delivery)]
         self._task_ended.set()
 
     async def _a_task_ended(self) -> None:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 ROUND_ITEMS_MAX: Final = 1_000
 WAITING_MAX: Final = 20_000
 _ROUND_SECONDS_MAX: Final = 2.0  # Less than core.redis.REPLY_TIMEOUT_SECONDS.
+_SETTLING_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 0.1  # Between a round that came to nothing and the next.
 _ASK_FIRST_MS: Final = 5
 _UNANSWERED: Final = "Redis has not said so yet"
@@ -228,8 +229,13 @@ class InBackground:
         task.add_done_callback(self._tasks.discard)
 
     async def settle(self) -> None:
-        """Wait until all that was begun is confirmed, or its patience over."""
-        await asyncio.gather(*self._tasks)
+        """Wait for what was begun, but not for long: its process is to end."""
+        if self._tasks:
+            _, unconfirmed = await asyncio.wait(self._tasks, timeout=_SETTLING_SECONDS)
+            if unconfirmed:
+                log.warning("%d endings stand, and are not confirmed as durable", len(unconfirmed))
+            for task in unconfirmed:
+                task.cancel()
 
     async def _watch(self, written: Written) -> None:
         try:

@@ -13,6 +13,7 @@ from redis.asyncio import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
+from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -80,24 +81,43 @@ _NOTICING: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
 }
 
 
-class _Client(Redis):
-    """A client that leaves a server once it says that it is a replica.
+async def _leave(pool: Any) -> None:
+    """Use no connection of a pool again, once the server says that it is a replica.
 
     After a fail-over the same address may lead to the new primary, but not on a connection that is
     open already: redis-py would use it for ever.
     """
+    await pool.update_active_connections_for_reconnect()  # Once they are through.
+    for idle in list(pool._available_connections):  # noqa: SLF001 - see below.
+        # Not pool.disconnect(), which waits, and closes what somebody has taken meanwhile.
+        await idle.disconnect(nowait=True)
+
+
+_A_REPLICA: Final = (exceptions.ReadOnlyError, exceptions.MasterDownError)
+
+
+class _Pipeline(Pipeline):
+    async def parse_response(self, connection: Connection, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().parse_response(connection, *args, **options)
+        except _A_REPLICA:
+            await _leave(self.connection_pool)
+            raise
+
+
+class _Client(Redis):
+    """A client that leaves a server that became a replica, also with its pipelines."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     async def parse_response(
         self, connection: Connection, command_name: str | bytes, **options: Any
     ) -> Any:
         try:
             return await super().parse_response(connection, command_name, **options)
-        except (exceptions.ReadOnlyError, exceptions.MasterDownError):
-            pool = self.connection_pool
-            await pool.update_active_connections_for_reconnect()  # Once they are through.
-            for idle in list(pool._available_connections):  # noqa: SLF001 - see below.
-                # Not pool.disconnect(), which waits, and closes what somebody has taken meanwhile.
-                await idle.disconnect(nowait=True)
+        except _A_REPLICA:
+            await _leave(self.connection_pool)
             raise
 
 

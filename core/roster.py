@@ -1,15 +1,21 @@
 """The workers: their facts on the log, and their heartbeats beside it."""
 
+import logging
+
 import msgspec
 from msgspec import Struct
 
 from core import functions
 from core.appender import Record, new_record
+from core.errors import FromTheFuture
 from core.events import WorkerEvent, WorkerStarted
 from core.facts import write_fact
 from core.fleet import Worker, WorkerStatus, check, evolve_worker, worker_subject
 from core.head import read_fields
 from core.store import EventStore
+from core.trouble import Trouble
+
+log = logging.getLogger(__name__)
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True):
@@ -39,6 +45,7 @@ class Roster:
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self._keys = store.shards[0]
+        self._newer = Trouble(log, "workers of a newer release are passed over")
 
     async def record(self, name: str, event: WorkerEvent) -> None:
         """Put a worker's fact on the log. Raises FactRefused if it cannot be, StoreUnavailable."""
@@ -69,7 +76,15 @@ class Roster:
         rows = await functions.call(
             self._store.client, "roster", [self._keys.subjects], {"prefix": self._keys.prefix}
         )
-        return [_member(*row) for row in rows]
+        members, newer = [], []
+        for row in rows:
+            try:
+                members.append(_member(*row))
+            except FromTheFuture:
+                newer.append(row[0].decode())
+        if newer:
+            self._newer.is_there(", ".join(newer))
+        return members
 
 
 def _member(name: bytes, flat: list[bytes], beat: bytes | None) -> Member:

@@ -179,7 +179,7 @@ class EventStore:
                 record.fence = (claim, worker)
         reply = await self._appenders[self.keys_of(job_id).shard].send(record)
         recorded = Recorded(after, _log_ids(job_id, reply))
-        if has_ended(after):
+        if has_ended(after) or has_ended(before):  # The end of a life, or the beginning of one.
             await self._confirm(job_id, after.version, recorded.log_ids[-1])
         return recorded
 

@@ -116,7 +116,6 @@ class TailWatch:
             for at, keys in enumerate(self._store.shards):
                 await self._look_at(at, keys)
         except StoreNotReady as error:
-            self._forget()
             self.trouble = str(error)
             return
         self.trouble = self._complaint(incarnation, shards)

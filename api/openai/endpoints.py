@@ -1,6 +1,7 @@
 """OpenAI's endpoints. A request is a job like any other; its caller waits for it, and may leave."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from litestar import Controller, MediaType, Request, Response, get, post
@@ -12,6 +13,7 @@ from litestar.status_codes import HTTP_200_OK
 from api.bodies import AskOperation
 from api.callers import CallerLeft, unless_left
 from api.desk import Desk
+from api.errors import ApiError
 from api.openai.outcomes import failure, job_header, not_in_time, stopping
 from api.openai.schemas import ModelList, model_list, read_request
 from api.openai.stream import answer_stream
@@ -78,7 +80,12 @@ async def _answer(
 ) -> Response[Any]:
     asked, whole = read_request(body)
     submit = SubmitJob(model=asked.model, request=whole, kind=kind)
-    job, _ = await desk.submit(submit, idempotency_key)
+    try:
+        job, _ = await desk.submit(submit, idempotency_key)
+    except ApiError as error:
+        if error.job_id is not None and idempotency_key is None:  # Written, and not confirmed.
+            desk.abandon(error.job_id)
+        raise
 
     def on_left() -> None:
         if idempotency_key is None:  # Who has a key may come back with it.
@@ -109,9 +116,10 @@ async def _begun(request: Asking, events: AsyncGenerator[bytes, None], job_id: s
     first = await unless_left(request, anext(events))
 
     async def all_events() -> AsyncGenerator[bytes, None]:
-        yield first
-        async for event in events:
-            yield event
+        async with aclosing(events):
+            yield first
+            async for event in events:
+                yield event
 
     headers = _STREAM_HEADERS | job_header(job_id)
     return Stream(all_events(), media_type="text/event-stream", headers=headers)

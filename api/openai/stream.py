@@ -4,7 +4,7 @@ Nothing of an attempt that was lost before its first chunk is seen; one that is 
 stream with an error that names the job, since what was sent cannot be taken back.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -12,20 +12,21 @@ import msgspec
 from litestar.response.sse import ServerSentEventMessage
 
 from api.desk import Desk
-from api.errors import ApiError, error_view
+from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view
 from api.openai.outcomes import failure, stopping
 from api.openai.schemas import usage_chunk
-from api.streams import COMMENT, COMMENT_EVERY_SECONDS
+from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after
 from core.bells import Bell
-from core.errors import StoreUnavailable
 from core.events import Completed, Kind
+from core.head import Head
 from core.output import Chunk, read_output
 from core.states import has_ended
+from core.store import View
 
 _CHUNK_OBJECTS: Final = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETIONS: "text_completion"}
 _DONE: Final = b"[DONE]"
 _CHUNKS_PER_READ: Final = 500
-_STORE_AWAY_SECONDS: Final = 1.0
+_RESULT: Final = "GET /v1/jobs/{}/result"
 
 
 def message(data: bytes) -> bytes:
@@ -64,32 +65,32 @@ async def _events(
     desk: Desk, bell: Bell, job_id: str, kind: Kind, wants_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """What there is to send, with a comment whenever there was none for a while. Raises ApiError."""
-    cursor = "0-0"
+    cursor, has_sent = "0-0", False
     while True:
         try:
             # The head before the chunks: a job ends only after its last chunk was written.
-            view = await desk.require(job_id)
+            head = await desk.store.load(job_id)
+            ended = await desk.store.view(job_id) if head and has_ended(head.job) else None
+            if head is None:
+                raise ApiError(404, "job_not_found", f"there is no job {job_id}", job_id=job_id)
+            if not has_sent:
+                cursor = _start(head, ended)
             chunks = await read_output(desk.store, job_id, cursor, _CHUNKS_PER_READ)
-        except StoreUnavailable:
-            await bell.wait(_STORE_AWAY_SECONDS)
+        except STORE_AWAY:
+            await bell.wait(STORE_AWAY_SECONDS)
             if bell.is_closing:
                 raise stopping(job_id) from None
             yield COMMENT
             continue
         for chunk in chunks:
-            if trouble := _does_not_follow(cursor, chunk):
-                raise ApiError(502, "stream_broken", trouble, job_id=job_id)
-            cursor = chunk.id
+            _check_follows(job_id, cursor, chunk, has_sent=has_sent)
+            cursor, has_sent = chunk.id, True
             yield message(chunk.data)
         if len(chunks) == _CHUNKS_PER_READ:
             continue
-        if has_ended(view.head.job):
-            if not isinstance(view.last, Completed):
-                raise failure(job_id, view)
-            usage = usage_chunk(bytes(view.last.result), _CHUNK_OBJECTS[kind])
-            if wants_usage and usage is not None:
-                yield message(msgspec.json.encode(usage))
-            yield message(_DONE)
+        if ended is not None:
+            for last in _closing(job_id, ended, cursor, kind, wants_usage):
+                yield last
             return
         if not await bell.wait(COMMENT_EVERY_SECONDS):
             yield COMMENT
@@ -97,13 +98,38 @@ async def _events(
             raise stopping(job_id)
 
 
-def _does_not_follow(cursor: str, chunk: Chunk) -> str | None:
-    """Why a chunk cannot be sent after the one at `cursor`; None if it can."""
+def _start(head: Head, ended: View | None) -> str:
+    """Where the output of the attempt that counts begins: what came before it is of lost ones."""
+    completed = ended.last if ended and isinstance(ended.last, Completed) else None
+    return f"{completed.claim if completed else head.job.claims}-0"
+
+
+def _closing(
+    job_id: str, ended: View, cursor: str, kind: Kind, wants_usage: bool
+) -> Iterator[bytes]:
+    """What comes after the last chunk. Raises ApiError if the job did not complete, or some is missing."""
+    if not isinstance(ended.last, Completed):
+        raise failure(job_id, ended)
+    if is_missing_after(cursor, ended.last):
+        raise _broken(job_id, f"some of the stream is gone; {_RESULT.format(job_id)} has all of it")
+    usage = usage_chunk(bytes(ended.last.result), _CHUNK_OBJECTS[kind])
+    if wants_usage and usage is not None:
+        yield message(msgspec.json.encode(usage))
+    yield message(_DONE)
+
+
+def _check_follows(job_id: str, cursor: str, chunk: Chunk, *, has_sent: bool) -> None:
+    """Raises ApiError if a chunk cannot be sent after the one at `cursor`."""
     claim, sequence = map(int, cursor.split("-"))
-    if claim not in {0, chunk.claim}:
-        return (
-            "the attempt that was streamed is lost; the job goes on, and its result will have all"
+    if claim != chunk.claim and has_sent:
+        text = (
+            f"the attempt that was streamed is lost; {_RESULT.format(job_id)} will have all of it"
         )
-    if chunk.sequence != (sequence + 1 if claim else 1):
-        return "some of the stream was dropped; the job goes on, and its result will have all"
-    return None
+        raise _broken(job_id, text)
+    if chunk.sequence != (sequence + 1 if claim == chunk.claim else 1):
+        text = f"some of the stream was dropped; {_RESULT.format(job_id)} will have all of it"
+        raise _broken(job_id, text)
+
+
+def _broken(job_id: str, text: str) -> ApiError:
+    return ApiError(502, "stream_broken", text, job_id=job_id)

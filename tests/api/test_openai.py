@@ -5,13 +5,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 import pytest
+from msgspec import Raw
 from openai.types.chat import ChatCompletionMessageParam
 
-from core.commands import Cancel, Lose
-from core.events import Cancelled, ErrorKind, LostBecause
+from core.commands import Cancel, Claim, Complete, Lose
+from core.events import Cancelled, ErrorKind, LostBecause, Timings
+from core.keys import BELL
+from core.output import Emitter, Write
 from core.store import EventStore
+from migrations.runner import migrate
 from tests.api.conftest import CHAT, Api, OpenApi
 from tests.api.errors import error_of
 from tests.api.soon import listeners, soon
@@ -255,3 +260,70 @@ async def test_a_worker_lost_after_it_ends_the_stream_with_an_error_that_names_t
     assert isinstance(broken.value.body, dict)
     assert broken.value.body["job_id"] == job_id
     script.answer()
+
+
+async def complete(store: EventStore, job_id: str, claim: int, *texts: str, chunks: int) -> None:
+    """End a claim of `w`, with so much of its output there."""
+    written = tuple(msgspec.json.encode(chunk(text)) for text in texts)
+    if written:
+        assert await Emitter(store, 1.0).emit(Write(job_id, claim, "w", 1, written))
+    result = Raw(b'{"choices":[]}')
+    await store.execute(job_id, Complete(claim, result, Timings(0), chunks=chunks))
+
+
+async def streamed(api: Api, key: str) -> str:
+    body = {"model": "echo", "stream": True, **CHAT}
+    headers = {"Idempotency-Key": key}
+    return (await api.http.post("/v1/chat/completions", json=body, headers=headers)).text
+
+
+async def a_keyed_job(api: Api, store: EventStore, key: str) -> str:
+    """A job that was asked for under a key, whose caller has left; `w` has claimed it."""
+    asking = asyncio.create_task(streamed(api, key))
+    job_id = await the_job(store)
+    asking.cancel()
+    await soon(lambda: listeners(api, job_id) == 0)
+    await store.execute(job_id, Claim("w"))
+    return job_id
+
+
+@pytest.mark.parametrize("there", [("one", "two"), ()])
+async def test_a_stream_whose_output_is_not_all_there_does_not_pretend_to_be_whole(
+    api: Api, store: EventStore, idle_worker: None, there: tuple[str, ...]
+) -> None:
+    job_id = await a_keyed_job(api, store, "mine")
+    await complete(store, job_id, 1, *there, chunks=3)
+    text = await streamed(api, "mine")
+    assert "[DONE]" not in text
+    assert f"/v1/jobs/{job_id}/result has all of it" in text
+
+
+async def test_who_comes_back_gets_the_attempt_that_counts_and_nothing_of_a_lost_one(
+    api: Api, store: EventStore, idle_worker: None
+) -> None:
+    job_id = await a_keyed_job(api, store, "mine")
+    lost = (msgspec.json.encode(chunk("lost")),)
+    assert await Emitter(store, 1.0).emit(Write(job_id, 1, "w", 1, lost))
+    await lose(store, job_id, 1)
+    await store.execute(job_id, Claim("w"))
+    await complete(store, job_id, 2, "kept", chunks=1)
+    text = await streamed(api, "mine")
+    assert "lost" not in text
+    assert "kept" in text
+    assert text.rstrip().endswith("[DONE]")
+
+
+async def test_a_stream_outlasts_a_store_that_lacks_its_functions_for_a_while(
+    caller: openai.AsyncOpenAI, store: EventStore, script: Script
+) -> None:
+    script.send(chunk("hello"))
+    stream = await caller.chat.completions.create(model="echo", messages=SAY, stream=True)
+    said = [(await anext(stream)).choices[0].delta.content]
+    await store.client.execute_command("FUNCTION", "FLUSH")
+    await store.client.publish(BELL + await the_job(store), "look")
+    await asyncio.sleep(0.2)  # It has looked by now, and found no functions.
+    await migrate(store.client)
+    script.send(chunk(None, "stop"))
+    script.answer(b'{"choices":[]}')
+    said += [one.choices[0].delta.content async for one in stream]
+    assert said == ["hello", None]

@@ -174,6 +174,22 @@ async def test_after_an_outage_no_worker_is_taken_for_lost_before_it_could_say_t
     assert statuses["alive"] is WorkerStatus.STARTED
 
 
+async def test_a_worker_of_a_newer_release_is_passed_over_by_recovery_and_roster(
+    store: EventStore,
+) -> None:
+    roster = Roster(store)
+    started = WorkerStarted(capacity=1, queues=(), models=("echo",), upstream="x", host="h")
+    for name in ("newer", "ours"):
+        await roster.record(name, started)
+    await store.client.hset(store.shards[0].head("worker:newer"), "schema", "2")
+    held = await a_job(store)
+    await take(store, "dead", 1)
+    await asyncio.sleep(LEASE_SECONDS + 0.05)
+    await a_recovery(store).look()
+    assert isinstance((await store.require(held)).job, Queued)
+    assert [member.name for member in await roster.members()] == ["ours"]
+
+
 async def test_low_priority_moves_on_every_shard(open_store: OpenStore) -> None:
     store = await open_store(shards=4, waiting_max=10_000)
     low = [await a_job(store, shard=shard, priority=Priority.LOW) for shard in range(4)]

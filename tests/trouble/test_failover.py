@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from core import functions
 from core.commands import Cancel
+from core.errors import StoreUnavailable
 from core.redis import connect
 from core.states import Completed
 from core.store import Bounds, EventStore
@@ -100,3 +102,22 @@ async def test_who_only_reads_does_not_read_from_the_old_primary_for_ever(
         return answer.status_code == 200 and answer.json()["status"] == "cancelled"
 
     await soon(is_cancelled)
+
+
+async def test_a_round_of_durability_goes_over_to_the_new_primary_too(
+    site: Site, second: RedisServer
+) -> None:
+    """It has a connection of its own, on which nothing is sent but pipelines."""
+    client = connect(site.proxy.url)
+    touch = functions.command("touch", [site.store.shards[0].synced], {"written": []})
+    assert await functions.pipeline(client, [touch]) == [[]]
+    await fail_over(site, second)
+
+    async def is_through() -> bool:
+        try:
+            return await functions.pipeline(client, [touch]) == [[]]
+        except StoreUnavailable:
+            return False
+
+    await soon(is_through)
+    await client.aclose()

@@ -166,3 +166,20 @@ async def test_one_look_at_a_store_that_is_as_it_was_finds_nothing(store: EventS
         await watch.look()
         await a_job(store)
     assert (watch.loss, watch.trouble) == (None, None)
+
+
+async def test_a_loss_is_noticed_though_the_functions_were_gone_too(store: EventStore) -> None:
+    """As after the restore of an older dump, which has no functions."""
+    watch = TailWatch(store)
+    await a_job(store)
+    await a_job(store)
+    await watch.look()
+    last = (await store.feed(0, "0-0"))[-1]
+    await store.client.xdel(store.shards[0].log, last.id)
+    await store.client.execute_command("FUNCTION", "FLUSH")
+    await watch.look()
+    assert "run `respool migrate`" in (watch.trouble or "")
+    await migrate(store.client)
+    await watch.look()
+    assert watch.trouble is None
+    assert "has lost its end" in (watch.loss or "")
