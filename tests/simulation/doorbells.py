@@ -10,6 +10,8 @@ from redis.exceptions import ConnectionError as Disconnected
 class PubSub:
     """One subscribed connection."""
 
+    connection = None  # None that could lead to a replica.
+
     def __init__(self, latency: Callable[[], float], is_cut: Callable[[], bool]) -> None:
         self._latency = latency
         self._is_cut = is_cut
