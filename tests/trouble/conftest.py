@@ -1,19 +1,24 @@
 """A site: a Redis of its own, an API in front of it, and a proxy between them that makes trouble."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from api.app import PATIENCE_SECONDS
 from core.redis import connect
 from core.store import Bounds, EventStore
 from migrations.runner import migrate
-from tests.api.conftest import Api, serving_api
+from tests.api.conftest import CHAT, Api, serving_api
+from tests.api.errors import error_of
 from tests.proxy import Proxy, proxy_to
 from tests.servers import RedisServer, running, valkey
+
+ANSWER_SECONDS_MAX = 12.0
 
 
 class Site:
@@ -32,6 +37,30 @@ class Site:
     def client(self) -> Any:
         """Redis itself."""
         return self.store.client
+
+
+async def every_call(site: Site, job_id: str) -> list[httpx.Response]:
+    """Everything that a client may ask, at the same time, and answered soon."""
+    http, path = site.api.http, f"/v1/jobs/{job_id}"
+    async with asyncio.timeout(ANSWER_SECONDS_MAX):
+        return await asyncio.gather(
+            http.post("/v1/jobs", json={"model": "echo", "request": CHAT}),
+            http.post("/v1/chat/completions", json={"model": "echo", **CHAT}),
+            http.get(path),
+            http.get(path, params={"wait": 30}),
+            http.get(f"{path}/result"),
+            http.get(f"{path}/events"),
+            http.get(f"{path}/events", headers={"Accept": "text/event-stream"}),
+            http.get(f"{path}/output"),
+            http.post(f"{path}/cancel"),
+            http.post("/v1/queues/default/pause"),
+        )
+
+
+def is_away(answer: httpx.Response) -> None:
+    """Assert that an answer says to come again."""
+    error_of(answer, 503, "store_unavailable")
+    assert answer.headers["retry-after"] == "1"
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Redis that answers, and will not: loading, busy, read-only or full."""
 
 import asyncio
+import shutil
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.api.workers import a_worker as an_idle_worker
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.given import a_job
 from tests.servers import RedisServer, free_port
-from tests.trouble.conftest import Site
+from tests.trouble.conftest import Site, every_call, is_away
 
 
 async def works_again(site: Site) -> None:
@@ -33,7 +34,9 @@ async def test_a_read_only_replica_is_503_until_it_is_made_a_primary_again(site:
         job_id = await a_job(site.store)
         await upstream.calls.get()
         await site.client.execute_command("REPLICAOF", "127.0.0.1", free_port())
-        error_of(await site.api.post(), 503, "store_unavailable")
+        is_away(await site.api.post())
+        is_away(await site.api.http.post(f"/v1/jobs/{job_id}/cancel"))
+        assert (await site.api.job(job_id))["status"] == "running"  # It can be read.
         upstream.gate.set()
         await site.client.execute_command("REPLICAOF", "NO", "ONE")
         await works_again(site)
@@ -47,9 +50,42 @@ async def test_a_replica_without_its_primary_is_503(site: Site) -> None:
     job_id = await a_job(site.store)
     await site.client.config_set("replica-serve-stale-data", "no")
     await site.client.execute_command("REPLICAOF", "127.0.0.1", free_port())
-    error_of(await site.api.post(), 503, "store_unavailable")
-    error_of(await site.api.http.get(f"/v1/jobs/{job_id}"), 503, "store_unavailable")
+    for answer in await every_call(site, job_id):
+        is_away(answer)
     await site.client.execute_command("REPLICAOF", "NO", "ONE")
+    await works_again(site)
+
+
+async def test_a_primary_that_misses_its_replicas_is_503_until_it_has_them(site: Site) -> None:
+    await an_idle_worker(site.store)
+    await site.client.config_set("min-replicas-to-write", 1)
+    answer = await site.api.post()
+    is_away(answer)
+    assert "NOREPLICAS" in answer.json()["error"]["message"]
+    await site.client.config_set("min-replicas-to-write", 0)
+    await works_again(site)
+
+
+async def test_a_redis_that_cannot_write_to_its_disk_is_503_until_it_can(site: Site) -> None:
+    """MISCONF: a snapshot fails, as somebody has put a folder in its place."""
+    await an_idle_worker(site.store)
+    (site.folder / "dump.rdb" / "in the way").mkdir(parents=True)
+    await site.client.config_set("save", "3600 1")
+
+    async def is_saved(status: str) -> bool:
+        info = await site.client.info("persistence")
+        if info["rdb_bgsave_in_progress"]:
+            return False
+        if info["rdb_last_bgsave_status"] != status:
+            await site.client.bgsave()
+        return bool(info["rdb_last_bgsave_status"] == status)
+
+    await soon(lambda: is_saved("err"))
+    answer = await site.api.post()
+    is_away(answer)
+    assert "MISCONF" in answer.json()["error"]["message"]
+    shutil.rmtree(site.folder / "dump.rdb")
+    await soon(lambda: is_saved("ok"))
     await works_again(site)
 
 
@@ -82,7 +118,8 @@ async def test_a_redis_that_is_busy_with_a_script_is_503_until_that_ends(site: S
         hog = asyncio.create_task(endless_script(site.server))
         killer = redis.asyncio.Redis(port=site.server.port)
         await soon(lambda: is_busy(killer))
-        error_of(await site.api.post(), 503, "store_unavailable")
+        for answer in await every_call(site, job_id):
+            is_away(answer)
         upstream.gate.set()
         await killer.script_kill()
         await hog
@@ -109,7 +146,8 @@ async def is_busy(client: redis.asyncio.Redis) -> bool:
 
 async def test_a_redis_that_is_loading_is_503_until_it_has_loaded(site: Site) -> None:
     await an_idle_worker(site.store)
-    for n in range(400):
+    job_id = await a_job(site.store)
+    for n in range(800):
         await site.client.set(f"ballast-{n}", "x" * 1_000)
     await site.client.config_set("save", "")
     await site.client.execute_command("BGREWRITEAOF")
@@ -137,5 +175,6 @@ async def test_a_redis_that_is_loading_is_503_until_it_has_loaded(site: Site) ->
 
     await soon(is_loading)
     await probe.aclose()
-    error_of(await site.api.post(), 503, "store_unavailable")
+    for answer in await every_call(site, job_id):
+        is_away(answer)
     await works_again(site)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cli import roles
 from core.errors import (
     StoreDenied,
     StoreError,
@@ -15,6 +16,7 @@ from core.errors import (
 )
 from core.functions import call
 from core.redis import answering, connect
+from core.settings import Settings
 from tests.processes import respool
 from tests.proxy import proxy_to
 from tests.servers import RedisServer, running, valkey
@@ -115,6 +117,14 @@ async def test_a_new_connection_costs_no_round_trip_before_its_first_call(
             await client.ping()
         assert proxy.replies == 1
         await client.aclose()
+
+
+async def test_a_wrong_password_is_not_waited_for_to_become_right(tmp_path: Path) -> None:
+    with running(valkey(tmp_path, "--requirepass", "right", password="right")) as server:
+        async with asyncio.timeout(roles.STORE_WAIT_SECONDS / 3):
+            with pytest.raises(StoreDenied, match=r"REDIS_URL is redis://:\*\*\*@"):
+                async with roles.open_store(Settings(), server.url.replace("right", "wrong"), 1.0):
+                    pass
 
 
 @pytest.mark.parametrize("role", ["api", "worker", "migrate", "up"])

@@ -15,6 +15,7 @@ from core.tail import TailWatch
 from migrations.runner import migrate
 from tests.api.errors import error_of
 from tests.api.soon import listeners, soon
+from tests.api.workers import a_worker as an_idle_worker
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.given import a_job
 from tests.store.audit import audit
@@ -34,6 +35,7 @@ async def test_redis_that_is_killed_and_started_on_its_log_has_lost_nothing(site
         accepted = [await site.api.submit() for _ in range(50)]
         polling = asyncio.create_task(site.api.job(accepted[-1], wait=60))
         await soon(lambda: listeners(site.api, accepted[-1]) == 1)
+        await site.api.job(accepted[0])  # By now the poll has read the job, and waits for its bell.
         site.server.stop()
         await asyncio.to_thread(site.server.start)
         upstream.gate.set()
@@ -108,6 +110,28 @@ async def test_a_log_that_lost_its_end_is_noticed_and_said(
         assert isinstance(await ended(site.store, await a_job(site.store)), Completed)
     assert "has lost its end" in caplog.text
     await audit(site.store)
+
+
+async def test_the_end_of_a_log_that_was_acknowledged_and_never_looked_at_is_missed_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut takes the last second or two: what nobody may have seen but who was told of it."""
+    await an_idle_worker(site.store)
+    await site.api.submit()
+    await until_seen(site)
+    monkeypatch.setattr("core.tail.LOOK_EVERY_SECONDS", 5.0)
+    seen = site.api.tail._known[0]
+    await asyncio.sleep(1.1)  # From now on it looks every 5 s.
+    synced = {path: path.stat().st_size for path in site.folder.glob("appendonlydir/*.aof")}
+    for _ in range(3):
+        await site.api.submit()
+    site.server.stop()
+    for path, size in synced.items():
+        with path.open("r+b") as file:
+            file.truncate(size)
+    await asyncio.to_thread(site.server.start)
+    await soon(lambda: site.api.tail.loss is not None)
+    assert f"from event number {seen.sequence + 1} on" in (site.api.tail.loss or "")
 
 
 async def test_a_worker_whose_claim_was_lost_with_the_tail_cannot_write_under_another_s(

@@ -48,12 +48,14 @@ async def test_a_call_that_came_later_is_not_given_up_with_the_one_before_it() -
         return [item.upper() for item in items]
 
     batcher: Batcher[str, str] = Batcher(call, len, patience_seconds=1.0)
-    blocking = [batcher.send("a"), batcher.send("b")]
-    await asyncio.sleep(0)
+    on_their_way = [batcher.send("first")]
+    await asyncio.sleep(0.05)
+    on_their_way.append(batcher.send("second"))  # More batches are not sent at once.
+    await asyncio.sleep(0.25)
     early = batcher.send("early")
-    await asyncio.sleep(0.6)
-    late = batcher.send("late")
-    for future in (*blocking, early):
+    await asyncio.sleep(0.4)
+    late = batcher.send("late")  # It waits with the early one, and goes with it.
+    for future in (*on_their_way, early):
         with pytest.raises(StoreUnavailable):
             await future
     is_back.set()
