@@ -1,6 +1,7 @@
 """`respool up`, as a person would use and abuse it: started, killed, started again, stopped."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,3 +139,26 @@ def test_a_store_that_was_restarted_and_then_left_is_found_too(start_up: StartUp
     up.process.kill()
     up = start_up().until_ready()
     assert up.submit("again", prefer="wait=20")["status"] == "completed"
+
+
+def test_a_store_of_its_own_that_comes_back_empty_is_made_anew_and_the_loss_is_said(
+    start_up: StartUp,
+) -> None:
+    up = start_up().until_ready()
+    job = up.submit("hello", prefer="wait=20")
+    while up.http.get(f"/v1/jobs/{job['id']}").json()["status"] != "completed":
+        time.sleep(0.02)
+    time.sleep(1.5)  # It looks once a second, and has seen the job by now.
+    store = up.store_pid()
+    shutil.rmtree(up.data_dir)
+    subprocess.run(["kill", "-9", str(store)], check=True)
+    until = time.monotonic() + 30
+    while up.http.get(f"/v1/jobs/{job['id']}").status_code != 404:
+        assert time.monotonic() < until, up.process.output
+        time.sleep(0.05)
+    up.until_ready()
+    note = up.http.get("/readyz").json()["note"]
+    assert "emptied" in note or "another one than before" in note  # As it looked before or after.
+    assert up.submit("again", prefer="wait=20")["status"] == "completed"
+    assert "came back empty, and was made anew" in up.process.output
+    assert "Traceback" not in up.process.output
