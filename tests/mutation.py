@@ -278,6 +278,64 @@ GUARDS = (
         "local _ = now_ms()",
         "tests/durability/test_replicas.py",
     ),
+    Guard(
+        "trouble: a client leaves a replica",
+        "core/redis.py",
+        "except (exceptions.ReadOnlyError, exceptions.MasterDownError):",
+        "except ZeroDivisionError:",
+        "tests/trouble/test_failover.py",
+    ),
+    Guard(
+        "trouble: a look at the log that a replica refuses",
+        "core/lua/tail.lua",
+        "register('tail', tail, { 'allow-oom' })",
+        "register('tail', tail, { 'no-writes' })",
+        "tests/trouble/test_failover.py",
+    ),
+    Guard(
+        "trouble: patience of a call that came later",
+        "core/batching.py",
+        "if one.until > batch[0].until:",
+        "if False:",
+        "tests/trouble/test_waiting.py",
+    ),
+    Guard(
+        "trouble: a stream over a store without functions",
+        "api/streams.py",
+        "(StoreUnavailable, StoreNotReady, StoreDenied)",
+        "(StoreUnavailable,)",
+        "tests/trouble/test_waiting.py",
+    ),
+    Guard(
+        "trouble: a subscription has to be confirmed",
+        "core/bells.py",
+        """        if message is None:
+            raise RedisError("the subscription is not confirmed")
+""",
+        "",
+        "tests/trouble/test_waiting.py",
+    ),
+    Guard(
+        "trouble: the end of the log that was acknowledged",
+        "core/tail.py",
+        "if written != self._written[at] and newest.position > known.position:",
+        "if False:",
+        "tests/trouble/test_restarts.py",
+    ),
+    Guard(
+        "trouble: the end of the log that was seen",
+        "core/tail.py",
+        "self._known[at], self._written[at] = last, written",
+        "pass",
+        "tests/trouble/test_restarts.py",
+    ),
+    Guard(
+        "trouble: a wrong password is not waited out",
+        "cli/roles.py",
+        "or isinstance(error, StoreDenied)",
+        "or False",
+        "tests/trouble/test_replies.py",
+    ),
 )
 
 
