@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from redis import exceptions
 from redis.asyncio import (
@@ -126,20 +127,38 @@ def connect(url: str) -> Redis:
 
     redis-py's own retries are off: it would send a write again after a lost reply, without telling.
     """
+    return _Client.from_pool(_pool(url))  # Closing the client closes its connections.
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError, in plain words, for a URL that `connect` has no use for."""
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    if parts.scheme != "unix" and database and not database.isdigit():
+        raise ValueError(f"has {database!r} where the number of a database stands")
+    try:
+        _pool(url).make_connection()
+    except TypeError as error:  # An option of the URL that no connection knows.
+        options = ", ".join(sorted(name for name, _ in parse_qsl(parts.query)))
+        raise ValueError(f"has an option that there is not: {options}") from error
+
+
+def _pool(url: str) -> BlockingConnectionPool:
+    of_tcp: dict[str, Any] = {} if url.startswith("unix://") else {"socket_keepalive": True}
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS_MAX,
         timeout=REPLY_TIMEOUT_SECONDS,
         socket_timeout=None,  # `answering` has the limit: see there.
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_keepalive=True,
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         driver_info=None,  # It would cost each new connection a round trip before its first call.
+        **of_tcp,
     )
     pool.connection_class = _NOTICING[pool.connection_class]
-    return _Client.from_pool(pool)  # Closing the client closes its connections.
+    return pool
 
 
 @asynccontextmanager

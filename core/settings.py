@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from core.commands import RecoveryPolicy
 from core.durability import Durability
+from core.redis import check_url
 from core.store import Bounds
 
 # A queue's name stands in keys, in metrics and in URLs.
@@ -137,6 +138,8 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         return int(text)
     if name in _SCHEMES and not text.startswith(_SCHEMES[name]):
         raise ValueError(f"takes a URL that begins with {' or '.join(_SCHEMES[name])}")
+    if name == "redis_url":
+        check_url(text)
     if name == "worker_queues":
         queues = tuple(queue.strip() for queue in text.split(",") if queue.strip())
         if not all(re.fullmatch(QUEUE_NAME, queue) for queue in queues):

@@ -228,6 +228,37 @@ def test_a_url_of_another_kind_is_refused_and_its_password_is_not_shown(
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://:***@store:66379/0", "Port out of range 0-65535"),
+        ("redis://:***@store:port/0", "Port could not be cast to integer value as 'port'"),
+        ("redis://[::1", "Invalid IPv6 URL"),
+        ("redis://store:6379/jobs", "has 'jobs' where the number of a database stands"),
+        ("redis://store:6379/0?retries=3", "has an option that there is not: retries"),
+    ],
+)
+def test_a_redis_url_that_nothing_can_connect_to_is_refused_before_it_is_tried(
+    url: str, why: str
+) -> None:
+    said = complaint(REDIS_URL=url.replace("***", "secret"))
+    assert said == f"REDIS_URL={url!r}: {why}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://store",
+        "redis://me:secret@store:6379/3",
+        "redis://[::1]:6379?db=2",
+        "rediss://store:6380/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_every_kind_of_redis_url_is_taken(url: str) -> None:
+    assert value_of("REDIS_URL", url) == url
+
+
 def test_any_text_may_be_the_key_of_the_upstream() -> None:
     assert value_of("UPSTREAM_API_KEY", "anything: at all") == "anything: at all"
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from core.errors import StoreUnavailable
 from core.redis import answering, connect
 from tests.proxy import Proxy, proxy_to
-from tests.servers import RedisServer
+from tests.servers import RedisServer, running, valkey
 
 NEW_LOOP = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CONNECTIONS = 8
@@ -87,3 +88,12 @@ def test_writing_to_a_connection_that_was_reset_says_that_redis_does_not_answer(
 
     with pytest.raises(StoreUnavailable, match="Redis does not answer"):
         run(write_after_a_reset())
+
+
+async def test_a_store_is_reached_over_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with running(valkey(tmp_path, "--unixsocket", str(path))):
+        client = connect(f"unix://{path}?db=1")
+        async with answering():
+            assert await client.ping()
+        await client.aclose()
