@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +20,17 @@ class Child:
     standard input is a pipe that closes when we are gone, however we went.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log_path: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log_path: Path,
+        before_start: Callable[[], object] = lambda: None,
+    ) -> None:
         self._name = name
         self._command = command
         self._log_path = log_path
+        self._before_start = before_start
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,6 +43,7 @@ class Child:
 
     def start(self) -> None:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)  # Somebody may have removed it.
+        self._before_start()
         with self._log_path.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,

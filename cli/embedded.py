@@ -60,11 +60,14 @@ async def embedded_store(data_dir: Path, durability: Durability) -> AsyncIterato
             ) from error
         await _stop_survivor(data_dir)
         port = _free_port()
+        found_by = msgspec.json.encode(_Running(port))
         store = Child(
-            "the embedded store", _command(data_dir, port, durability), data_dir / "store.log"
+            "the embedded store",
+            _command(data_dir, port, durability),
+            data_dir / "store.log",
+            # Before each start, as we may be killed at any moment after it.
+            lambda: (data_dir / "store.json").write_bytes(found_by),
         )
-        # Before the start, as we may be killed at any moment after it.
-        (data_dir / "store.json").write_bytes(msgspec.json.encode(_Running(port)))
         store.start()
         keeping = asyncio.create_task(store.keep())
         url = f"redis://{HOST}:{port}/0"

@@ -140,7 +140,7 @@ class TailWatch:
     def _complaint(self, incarnation: bytes | None, shards: bytes | None) -> str | None:
         here = len(self._store.shards)
         if incarnation is None or shards is None:
-            return "the store was emptied: run `respool migrate`"
+            return f"the store was emptied: run {_migration(here)}"
         if int(shards) != here:
             return f"the store has {int(shards)} shards and had {here}: start this process again"
         return None
@@ -151,7 +151,8 @@ class TailWatch:
             return
         seen = sum(place.sequence for place in self._known)
         if incarnation is None:
-            self._found(f"the store was emptied: it had {seen} events")
+            again = _migration(len(self._known))
+            self._found(f"the store was emptied: it had {seen} events; {again} makes it anew")
         else:
             self._found(f"the store is another one than before, which had {seen} events")
         self._forget()
@@ -160,3 +161,8 @@ class TailWatch:
         if what is not None:
             self.loss = what
             log.error("%s. What it had told its clients may be gone; see DURABILITY", what)
+
+
+def _migration(shards: int) -> str:
+    """What an operator has to run, so that a store that was emptied has the shape that it had."""
+    return "`respool migrate`" if shards == 1 else f"`respool migrate --shards {shards}`"

@@ -160,5 +160,6 @@ def test_a_store_of_its_own_that_comes_back_empty_is_made_anew_and_the_loss_is_s
     note = up.http.get("/readyz").json()["note"]
     assert "emptied" in note or "another one than before" in note  # As it looked before or after.
     assert up.submit("again", prefer="wait=20")["status"] == "completed"
+    assert up.store_pid() != store  # The next `up` would find it, should this one be killed.
     assert "came back empty, and was made anew" in up.process.output
     assert "Traceback" not in up.process.output

@@ -10,7 +10,7 @@ import pytest
 from core.fleet import WorkerStatus
 from core.roster import Roster
 from core.states import Completed
-from core.store import EventStore
+from core.store import Bounds, EventStore
 from core.tail import TailWatch
 from migrations.runner import migrate
 from tests.api.errors import error_of
@@ -174,6 +174,22 @@ async def test_a_store_whose_keys_were_flushed_is_said_to_be_empty(site: Site) -
     assert "run `respool migrate`" in answer.json()["status"]
     await migrate(site.client)
     await soon(lambda: site.api.tail.trouble is None)
+
+
+async def test_a_store_of_many_shards_is_to_be_migrated_to_as_many(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.client.flushall()
+    await migrate(site.client, shards=4)
+    watch = TailWatch(EventStore(site.client, 4, Bounds()))
+    await watch.look()
+    await site.client.flushall()
+    await watch.look()
+    assert "run `respool migrate --shards 4`" in (watch.trouble or "")
+    assert "`respool migrate --shards 4` makes it anew" in caplog.text
+    await migrate(site.client, shards=4)
+    await watch.look()
+    assert watch.trouble is None
 
 
 async def test_a_store_of_another_shape_asks_for_a_new_start(site: Site) -> None:
