@@ -144,7 +144,6 @@ def check_url(url: str) -> None:
 
 
 def _pool(url: str) -> BlockingConnectionPool:
-    of_tcp: dict[str, Any] = {} if url.startswith("unix://") else {"socket_keepalive": True}
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS_MAX,
@@ -155,7 +154,6 @@ def _pool(url: str) -> BlockingConnectionPool:
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         driver_info=None,  # It would cost each new connection a round trip before its first call.
-        **of_tcp,
     )
     pool.connection_class = _NOTICING[pool.connection_class]
     return pool
