@@ -51,7 +51,8 @@ async def there(second: RedisServer) -> AsyncIterator[EventStore]:
 
 
 async def fail_over(site: Site, second: RedisServer) -> None:
-    """As managed Redis does it: nobody's connection is closed."""
+    """As managed Redis does it: nobody's connection is closed. With care, so that nothing is lost."""
+    assert await site.client.execute_command("WAIT", 1, 10_000) == 1
     client: Any = connect(second.url)
     await client.execute_command("REPLICAOF", "NO", "ONE")
     await client.aclose()
