@@ -122,7 +122,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             values[field.name] = _parse(field.name, field.type, text)
         except ValueError as error:
-            shown = re.sub(r":[^:/@]*@", ":***@", text)  # A URL may hold a password.
+            shown = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)  # A URL may hold a password.
             wrong.append(f"{field.name.upper()}={shown!r}: {error}")
     if wrong:
         raise SettingsError("\n".join(wrong))

@@ -1,8 +1,9 @@
 -- Shared by every function of the library. `core.functions` puts the shebang and LIBRARY before it.
 --
 -- ARGV[1] is a MessagePack value, so its numbers arrive as numbers; what is read from Redis is text and
--- goes through tonumber. Bodies follow as they are, and are named by their index in ARGV. Keys are declared, but for heads that a lane or a timer names, and the
--- other lanes of one that is tidied away: those carry the same hash tag, so they are in the declared slot.
+-- goes through tonumber. Bodies follow as they are, and are named by their index in ARGV. Keys are
+-- declared, but for heads that a lane or a timer names, and the other lanes of one that is tidied away:
+-- those carry the same hash tag, so they are in the declared slot.
 
 local GROUP = 'workers'
 

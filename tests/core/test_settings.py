@@ -269,3 +269,9 @@ def test_the_store_is_bounded_by_the_settings() -> None:
     assert bounds.scheduled_max == 70
     assert bounds.retention_ms == 7_200_000
     assert bounds.patience_seconds == 1.5
+
+
+def test_a_password_is_not_shown_whatever_is_in_it() -> None:
+    said = complaint(REDIS_URL="redis://me:half:an@other@host:1/zero")
+    assert "redis://me:***@host:1/zero" in said
+    assert "half" not in said
