@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from core.errors import StoreNotReady
 from core.redis import answering
 
-VERSION: Final = 2
+VERSION: Final = 3
 LIBRARY: Final = f"respool_{VERSION}"
 _PARTS: Final = (
     "prelude",
@@ -28,6 +28,7 @@ _PARTS: Final = (
     "timers",
     "view",
     "fleet",
+    "project",
 )
 
 _encoder = msgspec.msgpack.Encoder()

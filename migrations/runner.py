@@ -17,7 +17,7 @@ from core.errors import StoreNotReady, StoreUnavailable
 from core.ids import SHARDS_MAX
 from core.keys import META, MIGRATION_LOCK
 from core.redis import answering
-from migrations import m0001_functions
+from migrations import m0001_functions, m0002_views
 
 LOCK_MS: Final = 30_000
 _LOCK_POLL_SECONDS: Final = 0.2
@@ -37,7 +37,10 @@ class Migration(Struct, frozen=True):
     apply: Callable[[Redis, int], Awaitable[None]]
 
 
-MIGRATIONS: Final = (Migration(1, m0001_functions.NAME, m0001_functions.apply),)
+MIGRATIONS: Final = (
+    Migration(1, m0001_functions.NAME, m0001_functions.apply),
+    Migration(2, m0002_views.NAME, m0002_views.apply),
+)
 
 
 async def plan(client: Redis) -> list[Migration]:

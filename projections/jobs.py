@@ -1,0 +1,63 @@
+"""The index of jobs: newest first, by status, queue, tenant and model, in any combination.
+
+Every job stands in one cell, the sorted set of those that have all four in common. A list merges the
+cells that its filters match, so it reads what it shows and no more, and an index costs one entry a job.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from msgspec import Struct
+
+from core.states import status_of
+from projections.names import escaped, unescaped
+from projections.projection import Place, Projection
+from projections.rows import JobRow, Row
+
+CELL = "cell:"
+ENDED = "ended"  # By the time of their ending: what is to be forgotten next.
+_TIME_DIGITS = 13
+
+
+class Cell(Struct, frozen=True):
+    """Jobs that have all this in common."""
+
+    status: str
+    queue: str
+    tenant: str
+    model: str
+
+
+@lru_cache(maxsize=65_536)
+def cell_key(status: str, queue: str, tenant: str, model: str) -> str:
+    """The name of a cell."""
+    return f"{CELL}{status}:{queue}:{escaped(tenant)}:{model}"
+
+
+def cell_of(key: str) -> Cell:
+    """The reverse of `cell_key`."""
+    status, queue, tenant, model = key.removeprefix(CELL).split(":", 3)
+    return Cell(status, queue, unescaped(tenant), model)
+
+
+def member_of(created_ms: int, job_id: str) -> str:
+    """A job's place among others: all have the same score, so that they sort by time as text."""
+    return f"{created_ms:0{_TIME_DIGITS}d}{job_id}"
+
+
+def job_in(member: str) -> str:
+    """The job of a member."""
+    return member[_TIME_DIGITS:]
+
+
+def _places(row: Row) -> Iterator[Place]:
+    if isinstance(row, JobRow):
+        job = row.job
+        cell = cell_key(status_of(job), job.queue, job.tenant, job.model)
+        yield Place(cell, member_of(row.created_ms, row.id), 0)
+    ended_ms = row.ended_ms
+    if ended_ms is not None:
+        yield Place(ENDED, row.subject, ended_ms)
+
+
+JOBS = Projection(name="jobs", version=1, places=_places)

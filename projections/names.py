@@ -1,0 +1,34 @@
+"""Names of keys and fields within a view: parts with colons between them, only the last may have some."""
+
+from functools import lru_cache
+
+from projections.rows import JobRow
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+
+def escaped(part: str) -> str:
+    """A part that may contain colons, so that it does not."""
+    return part.replace("%", "%25").replace(":", "%3A") if ":" in part or "%" in part else part
+
+
+def unescaped(part: str) -> str:
+    """The reverse of `escaped`."""
+    return part.replace("%3A", ":").replace("%25", "%")
+
+
+@lru_cache(maxsize=65_536)
+def _joined(*parts: str) -> str:
+    return ":".join(parts)
+
+
+def by_queue(row: JobRow, what: str) -> str:
+    """The field that counts `what` for a job's queue and model."""
+    return _joined(row.job.queue, what, row.job.model)
+
+
+def by_tenant(row: JobRow, what: str) -> str:
+    """The field that counts `what` for a job's tenant and model."""
+    return _joined(escaped(row.job.tenant), what, row.job.model)

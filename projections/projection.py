@@ -1,0 +1,83 @@
+"""What a projection is: pure functions with a name and a version.
+
+Of a row: the sorted sets that it stands in (`places`), and the gauges that count it (`gauges`). Of a
+step, which is one log entry with the row before and after it: the counters that it raises (`counts`),
+each in a bucket of time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from core.events import AnyEvent
+from core.log import LogEntry
+from projections.rows import Row
+
+
+class Series(Struct, frozen=True):
+    """Counters in buckets of time, which are forgotten once they are old."""
+
+    name: str
+    bucket_ms: int
+    keep_ms: int
+
+    def key(self, at_ms: int) -> str:
+        """The name of the hash that counts at a moment; its number is the bucket's start in seconds."""
+        return f"{self.name}:{(at_ms - at_ms % self.bucket_ms) // 1_000}"
+
+    def keys(self, from_ms: int, to_ms: int) -> list[str]:
+        """The names of all buckets that overlap a span, oldest first."""
+        first = from_ms - from_ms % self.bucket_ms
+        return [self.key(at_ms) for at_ms in range(first, to_ms + 1, self.bucket_ms)]
+
+    def is_over(self, at_ms: int, now_ms: int) -> bool:
+        """Say whether the bucket of a moment is no longer kept."""
+        return at_ms - at_ms % self.bucket_ms + self.bucket_ms + self.keep_ms <= now_ms
+
+
+class Place(NamedTuple):
+    """A member of a sorted set."""
+
+    key: str
+    member: str
+    score: int
+
+
+class Gauge(NamedTuple):
+    """A field of a hash that counts how many rows are so."""
+
+    key: str
+    field: str
+
+
+class Count(NamedTuple):
+    """A field of a counter, and by how much it goes up."""
+
+    series: Series
+    field: str
+    by: int = 1
+
+
+class Step(NamedTuple):
+    """One log entry, and what it did to its subject."""
+
+    entry: LogEntry
+    before: Row | None
+    after: Row
+
+
+def nothing(_: Row) -> Iterable[Any]:
+    """For a projection that places, or gauges, nothing."""
+    return ()
+
+
+class Projection(Struct, frozen=True, kw_only=True):
+    """A view of the log. Whatever changes what its functions give raises its version."""
+
+    name: str
+    version: int
+    places: Callable[[Row], Iterable[Place]] = nothing
+    gauges: Callable[[Row], Iterable[Gauge]] = nothing
+    counts: Mapping[type[AnyEvent], Callable[[Step], Iterable[Count]]] = {}  # By type of event.
+    series: tuple[Series, ...] = ()

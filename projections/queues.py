@@ -1,0 +1,116 @@
+"""Queues: how deep they are, who has waited longest, how fast they move, how long waits and runs take."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+
+from core import events
+from core.keys import LaneName
+from core.states import Lane, Queued, Running, Scheduled
+from projections.names import HOUR_MS, MINUTE_MS, by_queue
+from projections.projection import Count, Gauge, Place, Projection, Series, Step
+from projections.rows import JobRow, Row
+
+DEPTHS = "depths"
+LINE = "line:"
+PULSE = Series("pulse", MINUTE_MS, HOUR_MS)
+
+# Upper bounds of the histograms' buckets; one more has what is longer than all of them.
+BOUNDS_MS = (
+    *(5, 10, 25, 50, 100, 250, 500),
+    *(1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000),
+)
+
+
+@lru_cache(maxsize=4_096)
+def line_key(lane: Lane, queue: str, model: str) -> str:
+    """The name of the line of those who wait in a lane; scores are the log's sequence numbers."""
+    return f"{LINE}{LaneName(lane, queue, model)}"
+
+
+def _places(row: Row) -> Iterator[Place]:
+    if isinstance(row, JobRow) and isinstance(row.job, Queued):
+        yield Place(line_key(row.job.lane, row.job.queue, row.job.model), row.id, row.line)
+
+
+def _gauges(row: Row) -> Iterator[Gauge]:
+    if not isinstance(row, JobRow):
+        return
+    match row.job:
+        case Queued():
+            yield Gauge(DEPTHS, f"{row.job.queue}:waiting.{row.job.priority}")
+        case Running():
+            yield Gauge(DEPTHS, f"{row.job.queue}:running")
+        case Scheduled():
+            yield Gauge(DEPTHS, f"{row.job.queue}:scheduled")
+
+
+def _arrived(step: Step) -> Iterator[Count]:
+    assert isinstance(step.after, JobRow)
+    yield Count(PULSE, by_queue(step.after, "arrived"))
+
+
+def _claimed(step: Step) -> Iterator[Count]:
+    assert isinstance(step.after, JobRow)
+    yield from _took(step, Queued, "wait")
+
+
+def _finished(step: Step) -> Iterator[Count]:
+    assert isinstance(step.after, JobRow)
+    yield Count(PULSE, by_queue(step.after, "finished"))
+    yield from _took(step, Running, "run")
+
+
+def _attempted(step: Step) -> Iterator[Count]:
+    yield from _took(step, Running, "run")
+
+
+def _took(step: Step, state: type, what: str) -> Iterator[Count]:
+    """How long the job was in `state`, if it was."""
+    before = step.before
+    if isinstance(before, JobRow) and isinstance(before.job, state):
+        bucket = _bucket(max(0, step.entry.at_ms - before.since_ms))
+        yield Count(PULSE, by_queue(before, f"{what}.{bucket}"))
+
+
+def _bucket(took_ms: int) -> int:
+    return next((at for at, bound in enumerate(BOUNDS_MS) if took_ms <= bound), len(BOUNDS_MS))
+
+
+def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
+    """What `share` of a histogram lies below, taken to be spread evenly within its bucket.
+
+    None for an empty histogram; the last bound for what is longer than all of them.
+    """
+    filled: Sequence[int] = [counts.get(bucket, 0) for bucket in range(len(BOUNDS_MS) + 1)]
+    total = sum(filled)
+    if not total:
+        return None
+    wanted = share * total
+    for bucket, up_to in enumerate(accumulate(filled)):
+        if filled[bucket] and up_to >= wanted:
+            break
+    if bucket == len(BOUNDS_MS):
+        return float(BOUNDS_MS[-1])
+    low = BOUNDS_MS[bucket - 1] if bucket else 0
+    within = (wanted - (up_to - filled[bucket])) / filled[bucket]
+    return low + within * (BOUNDS_MS[bucket] - low)
+
+
+QUEUES = Projection(
+    name="queues",
+    version=1,
+    places=_places,
+    gauges=_gauges,
+    counts={
+        events.Submitted: _arrived,
+        events.Requeued: _arrived,
+        events.Claimed: _claimed,
+        events.AttemptFailed: _attempted,
+        events.Completed: _finished,
+        events.Failed: _finished,
+        events.Cancelled: _finished,
+        events.Expired: _finished,
+    },
+    series=(PULSE,),
+)

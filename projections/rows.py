@@ -1,0 +1,198 @@
+"""Rows: what is known of each subject of the log after its entries so far.
+
+This is the one fold with a state. A projection is a pure function of rows, or of the step from one row
+to the next, so that nothing else has to be remembered to go on with any of them.
+"""
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from core import events
+from core.events import AttemptFailed, Completed, Failed, JobError, JobEvent, Submitted, Usage
+from core.fleet import Queue, Worker, evolve_queue, evolve_worker
+from core.job import evolve
+from core.log import LogEntry
+from core.states import Job, Queued, Scheduled, has_ended
+
+VERSION = 1
+HISTORY_MAX = 20  # Transitions of a worker that its row remembers.
+
+
+class Unfoldable(Exception):
+    """A log entry does not continue what came before it; the message says how."""
+
+
+class _Row(Struct, frozen=True, array_like=True, tag=True):
+    pass
+
+
+class JobRow(_Row, tag="job", frozen=True):
+    """A job, with what lists show of it. Times are in milliseconds since 1970, by Redis's clock."""
+
+    id: str
+    job: Job
+    created_ms: int
+    since_ms: int  # When it came into its present status.
+    log_id: str  # Of its last entry.
+    line: int  # The sequence number of the entry that last put it in line.
+    claimed_ms: int = 0  # 0: never claimed.
+    due_ms: int | None = None
+    error: JobError | None = None
+    usage: Usage | None = None
+    metadata: dict[str, str] = {}
+
+    @property
+    def version(self) -> int:
+        return self.job.version
+
+    @property
+    def subject(self) -> str:
+        return self.id
+
+    @property
+    def ended_ms(self) -> int | None:
+        """When its life ended; None while it has not."""
+        return self.since_ms if has_ended(self.job) else None
+
+
+class Transition(Struct, frozen=True, array_like=True):
+    """What became of a worker, and when."""
+
+    at_ms: int
+    status: str
+
+
+class WorkerRow(_Row, tag="worker", frozen=True):
+    """A worker process."""
+
+    name: str
+    worker: Worker
+    started_ms: int
+    since_ms: int
+    log_id: str
+    history: tuple[Transition, ...]  # The newest, oldest first.
+
+    @property
+    def version(self) -> int:
+        return self.worker.version
+
+    @property
+    def subject(self) -> str:
+        return f"worker:{self.name}"
+
+    @property
+    def ended_ms(self) -> int | None:
+        """When it stopped or was lost; None while it works."""
+        return self.since_ms if self.worker.has_ended else None
+
+
+class QueueRow(_Row, tag="queue", frozen=True):
+    """A queue that was once paused."""
+
+    name: str
+    queue: Queue
+    since_ms: int
+    log_id: str
+    by: str
+    reason: str | None = None
+
+    @property
+    def version(self) -> int:
+        return self.queue.version
+
+    @property
+    def subject(self) -> str:
+        return f"queue:{self.name}"
+
+    @property
+    def ended_ms(self) -> int | None:
+        """Never: operators make few of these, and a pause has to be known for as long as it lasts."""
+        return None
+
+
+Row = JobRow | WorkerRow | QueueRow
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Row).decode
+
+_Kind = TypeVar("_Kind", JobRow, WorkerRow, QueueRow)
+
+
+def track(row: Row | None, entry: LogEntry) -> Row:
+    """A subject's row after one more of its entries.
+
+    Raises Unfoldable for an entry that is not the next one of its subject.
+    """
+    known = 0 if row is None else row.version
+    if entry.version != known + 1:
+        raise Unfoldable(
+            f"entry {entry.id} is version {entry.version} of {entry.subject}, "
+            f"whose version {known + 1} should come next"
+        )
+    event = entry.event
+    if isinstance(event, JobEvent):
+        return _job(_as(JobRow, row, entry), event, entry)
+    if isinstance(event, events.WorkerEvent):
+        return _worker(_as(WorkerRow, row, entry), event, entry)
+    return _queue(_as(QueueRow, row, entry), event, entry)
+
+
+def _as(kind: type[_Kind], row: Row | None, entry: LogEntry) -> _Kind | None:
+    if row is not None and not isinstance(row, kind):
+        raise Unfoldable(f"entry {entry.id} is no event of {entry.subject}")
+    return row
+
+
+def _job(row: JobRow | None, event: JobEvent, entry: LogEntry) -> JobRow:
+    at_ms = entry.at_ms
+    if row is None:
+        if not isinstance(event, Submitted):
+            raise Unfoldable(f"entry {entry.id} begins job {entry.subject}, and is no submission")
+        return JobRow(
+            id=entry.subject,
+            job=(job := evolve(None, event)),
+            created_ms=at_ms,
+            since_ms=at_ms,
+            log_id=entry.id,
+            line=entry.sequence,
+            due_ms=at_ms + event.delay_ms if isinstance(job, Scheduled) else None,
+            metadata=event.metadata,
+        )
+    job = evolve(row.job, event)
+    has_moved = not isinstance(event, events.CancelRequested)
+    return JobRow(
+        row.id,
+        job,
+        row.created_ms,
+        at_ms if has_moved else row.since_ms,
+        entry.id,
+        entry.sequence if isinstance(job, Queued) else row.line,
+        at_ms if isinstance(event, events.Claimed) else row.claimed_ms,
+        at_ms + event.delay_ms if isinstance(event, AttemptFailed) else None,
+        event.error if isinstance(event, AttemptFailed | Failed) else None,
+        event.usage if isinstance(event, Completed) else None,
+        row.metadata,
+    )
+
+
+def _worker(row: WorkerRow | None, event: events.WorkerEvent, entry: LogEntry) -> WorkerRow:
+    at_ms = entry.at_ms
+    try:
+        worker = evolve_worker(None if row is None else row.worker, event)
+    except ValueError as error:
+        raise Unfoldable(f"entry {entry.id}: {error}") from error
+    moved = Transition(at_ms, worker.status.value)
+    name = entry.subject.partition(":")[2]
+    if row is None:
+        return WorkerRow(name, worker, at_ms, at_ms, entry.id, (moved,))
+    history = (*row.history, moved)[-HISTORY_MAX:]
+    return WorkerRow(name, worker, row.started_ms, at_ms, entry.id, history)
+
+
+def _queue(row: QueueRow | None, event: events.QueueEvent, entry: LogEntry) -> QueueRow:
+    queue = evolve_queue(None if row is None else row.queue, event)
+    reason = event.reason if isinstance(event, events.QueuePaused) else None
+    name = entry.subject.partition(":")[2]
+    return QueueRow(name, queue, entry.at_ms, entry.id, event.by, reason)

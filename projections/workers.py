@@ -1,0 +1,48 @@
+"""Workers: what each runs now, and what it has done. What it is, its row says."""
+
+from collections.abc import Iterator
+
+from core import events
+from core.states import Running
+from projections.names import DAY_MS, HOUR_MS
+from projections.projection import Count, Place, Projection, Series, Step
+from projections.rows import JobRow, Row
+
+RUNNING = "running:"
+DONE = Series("done", HOUR_MS, DAY_MS)
+
+
+def running_key(worker: str) -> str:
+    """The name of the set of what a worker runs; scores are the times of the claims."""
+    return f"{RUNNING}{worker}"
+
+
+def _places(row: Row) -> Iterator[Place]:
+    if isinstance(row, JobRow) and isinstance(row.job, Running):
+        yield Place(running_key(row.job.worker), row.id, row.since_ms)
+
+
+def _ended(step: Step) -> Iterator[Count]:
+    """How the attempt of a running job ended, for the worker that had it."""
+    before = step.before
+    if isinstance(before, JobRow) and isinstance(before.job, Running):
+        what = str(step.entry.event.__struct_config__.tag)
+        yield Count(DONE, f"{what}:{before.job.worker}")
+
+
+WORKERS = Projection(
+    name="workers",
+    version=1,
+    places=_places,
+    counts=dict.fromkeys(
+        (
+            events.AttemptFailed,
+            events.AttemptLost,
+            events.Completed,
+            events.Failed,
+            events.Cancelled,
+        ),
+        _ended,
+    ),
+    series=(DONE,),
+)

@@ -1,0 +1,18 @@
+"""A generation of views is the fold of the log, whenever and by whomever it was folded."""
+
+from core.commands import Claim
+from core.store import EventStore
+from projections.building import build
+from projections.generations import serving
+from tests.given import a_job
+
+
+async def test_jobs_are_in_the_views_once_they_are_built(store: EventStore) -> None:
+    job = await a_job(store)
+    other = await a_job(store, queue="batch", delay_ms=60_000)
+    await store.execute(job, Claim("w1"))
+    await build(store)
+    view = (await serving(store)).view(store, 0)
+    rows = await view.rows([job, other])
+    assert rows[job].job == (await store.require(job)).job
+    assert rows[other].job == (await store.require(other)).job
