@@ -1,5 +1,6 @@
 """The `respool` command: one subcommand for each role, and a client over HTTP."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from cli.jobs import cancel, requeue, show, submit
 from cli.logs import configure_logging
 from cli.loop import run
 from cli.queues import pause, resume
-from cli.roles import run_worker, running_api, stop_on_signals, without_password
+from cli.roles import run_worker, running_api, running_projector, stop_on_signals, without_password
 from cli.serving import PortTaken
 from cli.up import up as run_up
 from cli.watch import watch
@@ -41,7 +42,7 @@ _EXPECTED = (SettingsError, StoreError, PortTaken, DataDirError, DemoModelError,
 def cli() -> None:
     """Durable job execution for self-hosted LLM inference.
 
-    Roles: up (all of it on one machine), api, worker, migrate; they read their settings from the
+    Roles: up (all of it on one machine), api, worker, projector, migrate; they read their settings from the
     environment. The other commands are a client of the HTTP API.
     """
 
@@ -156,6 +157,34 @@ def worker() -> None:
         await run_worker(settings, redis_url, upstream_url, stop)
 
     _run(work)
+
+
+@cli.command()
+def projector() -> None:
+    """Keep the views, which lists and queue figures come from, up with the log.
+
+    Any number may run: one works, and the others take over when it does not.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 respool projector
+    """
+    settings = _settings()
+    redis_url = _redis_url(settings, "projector")
+
+    async def project() -> None:
+        stop = Stop()
+        stop_on_signals(stop)
+        async with AsyncExitStack() as stack:
+            starting = stack.enter_async_context(running_projector(settings, redis_url))
+            projecting = await stop.unless_asked(starting)
+            if projecting is not None:
+                await stop.unless_asked(_ended(projecting))
+
+    _run(project)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await task
 
 
 @cli.command()

@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import Final
 
-_ROLES: Final = ("api", "up", "worker")
+_ROLES: Final = ("api", "projector", "up", "worker")
 
 
 def main() -> None:

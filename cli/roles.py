@@ -29,6 +29,8 @@ from core.redis import answering, connect
 from core.settings import Settings, SettingsError
 from core.store import EventStore
 from migrations.runner import shard_count
+from projections.projector import Projector
+from projections.runner import BATCH_ENTRIES
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +148,27 @@ async def running_api(
                 yield url
             finally:
                 bells.close()  # Streams and long polls end now, rather than be cut off.
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """Say it at once when a projector, which should run for ever, has ended with an error."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the views stand still: the projector ended", exc_info=error)
+
+
+@asynccontextmanager
+async def running_projector(
+    settings: Settings, redis_url: str, batch_entries: int = BATCH_ENTRIES
+) -> AsyncIterator[asyncio.Task[None]]:
+    """What keeps the views up with the log until the block ends; done only if it failed."""
+    async with open_store(settings, redis_url, PATIENCE_SECONDS) as store:
+        projecting = asyncio.create_task(Projector(store, batch_entries).run())
+        projecting.add_done_callback(_tell_failure)
+        try:
+            yield projecting
+        finally:
+            projecting.cancel()
+            await asyncio.gather(projecting, return_exceptions=True)
 
 
 async def run_worker(

@@ -12,7 +12,13 @@ from rich.console import Console
 from cli.demo import MODEL as DEMO_MODEL
 from cli.demo import OLLAMA, demo_model, ollama_answers
 from cli.embedded import embedded_store
-from cli.roles import run_worker, running_api, stop_on_signals, without_password
+from cli.roles import (
+    run_worker,
+    running_api,
+    running_projector,
+    stop_on_signals,
+    without_password,
+)
 from cli.serving import bind
 from consumers.worker import Stop
 from core.durability import Durability
@@ -21,6 +27,7 @@ from core.redis import connect
 from core.settings import Settings, SettingsError
 from core.trouble import Trouble
 from migrations.runner import migrate
+from projections.projector import SHARED_LOOP_ENTRIES
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +71,9 @@ async def _start(
     await _migrate(redis_url)
     if settings.redis_url is None:
         await stack.enter_async_context(_kept_migrated(redis_url))
+    await stack.enter_async_context(
+        running_projector(settings, redis_url, batch_entries=SHARED_LOOP_ENTRIES)
+    )
     console.print(f"store     {_where(settings, redis_url)}")
     upstream_url, model = await stack.enter_async_context(_upstream(settings))
     console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
