@@ -4,13 +4,13 @@ A batch is a run of entries; the view after it is the view before it with the ba
 itself is the changes of one batch: the whole log. That is what `respool replay verify` holds it against.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec import Struct, field
 
 from core.log import LogEntry
-from projections.projection import Count, Place, Projection, Step
+from projections.projection import Projection, Series, Step, nothing
 from projections.registry import PROJECTIONS
 from projections.rows import Row, Unfoldable, encode, track
 
@@ -39,11 +39,20 @@ class Changes(Struct):
     parked: dict[str, Parked] = field(default_factory=dict)
 
 
+_Given = TypeVar("_Given")
 _Counters = dict[str, dict[str, int]]
 _COUNTS: Final = {
     event: tuple(one.counts[event] for one in PROJECTIONS if event in one.counts)
     for event in {event for one in PROJECTIONS for event in one.counts}
 }
+
+
+class _Open(NamedTuple):
+    """The bucket that a series counted in last: the next entry is mostly in the same one."""
+
+    from_ms: int
+    to_ms: int
+    fields: dict[str, int]
 
 
 class Batch:
@@ -57,6 +66,7 @@ class Batch:
         self._passed_over = set(parked)
         self._horizon = horizon
         self._counters: _Counters = {}
+        self._open: dict[str, _Open] = {}  # By series.
 
     def add(self, entry: LogEntry) -> None:
         """Fold one more entry. Raises Unfoldable if it does not continue what came before it."""
@@ -66,9 +76,14 @@ class Batch:
         before = self.rows.get(subject) or self.before.get(subject)
         after = track(before, entry)
         self.rows[subject] = after
-        for counts in _COUNTS.get(type(entry.event), ()):
-            for count in counts(Step(entry, before, after)):
-                self._count(count, entry.at_ms)
+        functions = _COUNTS.get(type(entry.event))
+        if functions is None:
+            return
+        step = Step(entry.event, entry.at_ms, before, after)
+        for counts in functions:
+            for series, name, by in counts(step):
+                fields = self._bucket(series, step.at_ms)
+                fields[name] = fields.get(name, 0) + by
 
     def add_or_park(self, entry: LogEntry) -> None:
         """Fold one more entry; if it cannot be, park its subject and go on with the others."""
@@ -86,7 +101,11 @@ class Batch:
     def changes(self, projections: tuple[Projection, ...] = PROJECTIONS) -> Changes:
         """What the batch changes in the view."""
         changes = Changes(
-            parked=self.parked, added={key: dict(by) for key, by in self._counters.items()}
+            parked=self.parked,
+            added={
+                key: {name: by for name, by in fields.items() if by}
+                for key, fields in self._counters.items()
+            },
         )
         for subject, after in self.rows.items():
             before = self.before.get(subject)
@@ -98,12 +117,15 @@ class Batch:
             _move(changes, before, after, projections)
         return changes
 
-    def _count(self, count: Count, at_ms: int) -> None:
-        series, name, by = count
-        if series.is_over(at_ms, self._horizon.counts_ms):
-            return
-        counters = self._counters.setdefault(series.key(at_ms), {})
-        counters[name] = counters.get(name, 0) + by
+    def _bucket(self, series: Series, at_ms: int) -> dict[str, int]:
+        """The counters of the bucket that a moment is in; some that nobody keeps, if it is over."""
+        open_ = self._open.get(series.name)
+        if open_ is None or not open_.from_ms <= at_ms < open_.to_ms:
+            from_ms = at_ms - at_ms % series.bucket_ms
+            is_over = series.is_over(at_ms, self._horizon.counts_ms)
+            fields = {} if is_over else self._counters.setdefault(series.key(at_ms), {})
+            open_ = self._open[series.name] = _Open(from_ms, from_ms + series.bucket_ms, fields)
+        return open_.fields
 
 
 def forget(changes: Changes, row: Row, projections: tuple[Projection, ...] = PROJECTIONS) -> None:
@@ -117,20 +139,23 @@ def _move(
 ) -> None:
     """Take a subject from where its row stood to where it stands now."""
     for one in projections:
-        left: dict[Place, None] = dict.fromkeys(one.places(before)) if before is not None else {}
-        for place in one.places(after) if after is not None else ():
-            if place in left:
-                del left[place]
-            else:
-                changes.places.setdefault(place.key, {})[place.member] = place.score
-        for key, member, _ in left:
+        was, now = _all(one.places, before), _all(one.places, after)
+        for key, member, score in now - was:
+            changes.places.setdefault(key, {})[member] = score
+        for key, member, _ in was - now:
             changes.places.setdefault(key, {}).setdefault(member, None)
-        was = set(one.gauges(before)) if before is not None else set()
-        now = set(one.gauges(after)) if after is not None else set()
-        for key, name in was - now:
+        counted, counts = _all(one.gauges, before), _all(one.gauges, after)
+        for key, name in counted - counts:
             _add(changes.added, key, name, -1)
-        for key, name in now - was:
+        for key, name in counts - counted:
             _add(changes.added, key, name, +1)
+
+
+def _all(given: Callable[[Row], Iterable[_Given]], row: Row | None) -> frozenset[_Given]:
+    return _NOTHING if row is None or given is nothing else frozenset(given(row))
+
+
+_NOTHING: Final[frozenset[Any]] = frozenset()
 
 
 def _add(counters: _Counters, key: str, name: str, by: int) -> None:

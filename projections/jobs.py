@@ -54,10 +54,10 @@ def _places(row: Row) -> Iterator[Place]:
     if isinstance(row, JobRow):
         job = row.job
         cell = cell_key(status_of(job), job.queue, job.tenant, job.model)
-        yield Place(cell, member_of(row.created_ms, row.id), 0)
+        yield cell, member_of(row.created_ms, row.id), 0
     ended_ms = row.ended_ms
     if ended_ms is not None:
-        yield Place(ENDED, row.subject, ended_ms)
+        yield ENDED, row.subject, ended_ms
 
 
 JOBS = Projection(name="jobs", version=1, places=_places)

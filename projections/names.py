@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from projections.rows import JobRow
+from projections.rows import JobRow, Row
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -24,11 +24,13 @@ def _joined(*parts: str) -> str:
     return ":".join(parts)
 
 
-def by_queue(row: JobRow, what: str) -> str:
+def by_queue(row: Row, what: str) -> str:
     """The field that counts `what` for a job's queue and model."""
+    assert isinstance(row, JobRow)
     return _joined(row.job.queue, what, row.job.model)
 
 
-def by_tenant(row: JobRow, what: str) -> str:
+def by_tenant(row: Row, what: str) -> str:
     """The field that counts `what` for a job's tenant and model."""
+    assert isinstance(row, JobRow)
     return _joined(escaped(row.job.tenant), what, row.job.model)

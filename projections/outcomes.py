@@ -1,45 +1,40 @@
 """Outcomes: how attempts and jobs ended, errors by their kind, by queue and model."""
 
-from collections.abc import Iterator
-
-from core import events
+from core.events import AttemptFailed, AttemptLost, Cancelled, Completed, Expired, Failed
+from core.log import tag_of
 from projections.names import DAY_MS, HOUR_MS, by_queue
 from projections.projection import Count, Projection, Series, Step
-from projections.rows import JobRow
 
 HOURLY = Series("outcomes", HOUR_MS, 7 * DAY_MS)
 
 
-def _ended(step: Step) -> Iterator[Count]:
-    assert isinstance(step.after, JobRow)
-    yield Count(HOURLY, by_queue(step.after, str(step.entry.event.__struct_config__.tag)))
+def _ended(step: Step) -> tuple[Count, ...]:
+    return ((HOURLY, by_queue(step.after, tag_of(step.event)), 1),)
 
 
-def _went_wrong(step: Step) -> Iterator[Count]:
-    assert isinstance(step.after, JobRow)
-    event = step.entry.event
-    if isinstance(event, events.AttemptFailed | events.Failed):
-        tag = event.__struct_config__.tag
-        yield Count(HOURLY, by_queue(step.after, f"{tag}.{event.error.kind}"))
+def _went_wrong(step: Step) -> tuple[Count, ...]:
+    if not isinstance(step.event, AttemptFailed | Failed):
+        return ()
+    what = f"{tag_of(step.event)}.{step.event.error.kind}"
+    return ((HOURLY, by_queue(step.after, what), 1),)
 
 
-def _lost(step: Step) -> Iterator[Count]:
-    assert isinstance(step.after, JobRow)
-    event = step.entry.event
-    if isinstance(event, events.AttemptLost):
-        yield Count(HOURLY, by_queue(step.after, f"attempt_lost.{event.why}"))
+def _lost(step: Step) -> tuple[Count, ...]:
+    if not isinstance(step.event, AttemptLost):
+        return ()
+    return ((HOURLY, by_queue(step.after, f"attempt_lost.{step.event.why}"), 1),)
 
 
 OUTCOMES = Projection(
     name="outcomes",
     version=1,
     counts={
-        events.Completed: _ended,
-        events.Cancelled: _ended,
-        events.Expired: _ended,
-        events.Failed: _went_wrong,
-        events.AttemptFailed: _went_wrong,
-        events.AttemptLost: _lost,
+        Completed: _ended,
+        Cancelled: _ended,
+        Expired: _ended,
+        Failed: _went_wrong,
+        AttemptFailed: _went_wrong,
+        AttemptLost: _lost,
     },
     series=(HOURLY,),
 )

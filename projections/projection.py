@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from core.events import AnyEvent
-from core.log import LogEntry
 from projections.rows import Row
 
 
@@ -36,33 +35,17 @@ class Series(Struct, frozen=True):
         return at_ms - at_ms % self.bucket_ms + self.bucket_ms + self.keep_ms <= now_ms
 
 
-class Place(NamedTuple):
-    """A member of a sorted set."""
-
-    key: str
-    member: str
-    score: int
-
-
-class Gauge(NamedTuple):
-    """A field of a hash that counts how many rows are so."""
-
-    key: str
-    field: str
-
-
-class Count(NamedTuple):
-    """A field of a counter, and by how much it goes up."""
-
-    series: Series
-    field: str
-    by: int = 1
+# Plain tuples, as there are several for each entry of the log.
+Place = tuple[str, str, int]  # A member of a sorted set: the set's name, the member, its score.
+Gauge = tuple[str, str]  # A field that counts how many rows are so: the hash's name, the field.
+Count = tuple[Series, str, int]  # A field of a counter, and by how much it goes up.
 
 
 class Step(NamedTuple):
     """One log entry, and what it did to its subject."""
 
-    entry: LogEntry
+    event: AnyEvent
+    at_ms: int
     before: Row | None
     after: Row
 

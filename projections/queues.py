@@ -1,12 +1,13 @@
 """Queues: how deep they are, who has waited longest, how fast they move, how long waits and runs take."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
 from core import events
 from core.keys import LaneName
-from core.states import Lane, Queued, Running, Scheduled
+from core.states import Job, Lane, Queued, Running, Scheduled
 from projections.names import HOUR_MS, MINUTE_MS, by_queue
 from projections.projection import Count, Gauge, Place, Projection, Series, Step
 from projections.rows import JobRow, Row
@@ -22,6 +23,11 @@ BOUNDS_MS = (
 )
 
 
+_BUCKETS = {
+    what: [f"{what}.{bucket}" for bucket in range(len(BOUNDS_MS) + 1)] for what in ("wait", "run")
+}
+
+
 @lru_cache(maxsize=4_096)
 def line_key(lane: Lane, queue: str, model: str) -> str:
     """The name of the line of those who wait in a lane; scores are the log's sequence numbers."""
@@ -30,7 +36,7 @@ def line_key(lane: Lane, queue: str, model: str) -> str:
 
 def _places(row: Row) -> Iterator[Place]:
     if isinstance(row, JobRow) and isinstance(row.job, Queued):
-        yield Place(line_key(row.job.lane, row.job.queue, row.job.model), row.id, row.line)
+        yield line_key(row.job.lane, row.job.queue, row.job.model), row.id, row.line
 
 
 def _gauges(row: Row) -> Iterator[Gauge]:
@@ -38,43 +44,36 @@ def _gauges(row: Row) -> Iterator[Gauge]:
         return
     match row.job:
         case Queued():
-            yield Gauge(DEPTHS, f"{row.job.queue}:waiting.{row.job.priority}")
+            yield DEPTHS, f"{row.job.queue}:waiting.{row.job.priority}"
         case Running():
-            yield Gauge(DEPTHS, f"{row.job.queue}:running")
+            yield DEPTHS, f"{row.job.queue}:running"
         case Scheduled():
-            yield Gauge(DEPTHS, f"{row.job.queue}:scheduled")
+            yield DEPTHS, f"{row.job.queue}:scheduled"
 
 
-def _arrived(step: Step) -> Iterator[Count]:
-    assert isinstance(step.after, JobRow)
-    yield Count(PULSE, by_queue(step.after, "arrived"))
+def _arrived(step: Step) -> tuple[Count, ...]:
+    return ((PULSE, by_queue(step.after, "arrived"), 1),)
 
 
-def _claimed(step: Step) -> Iterator[Count]:
-    assert isinstance(step.after, JobRow)
-    yield from _took(step, Queued, "wait")
+def _claimed(step: Step) -> tuple[Count, ...]:
+    return _took(step, Queued, "wait")
 
 
-def _finished(step: Step) -> Iterator[Count]:
-    assert isinstance(step.after, JobRow)
-    yield Count(PULSE, by_queue(step.after, "finished"))
-    yield from _took(step, Running, "run")
+def _finished(step: Step) -> tuple[Count, ...]:
+    return ((PULSE, by_queue(step.after, "finished"), 1), *_took(step, Running, "run"))
 
 
-def _attempted(step: Step) -> Iterator[Count]:
-    yield from _took(step, Running, "run")
+def _attempted(step: Step) -> tuple[Count, ...]:
+    return _took(step, Running, "run")
 
 
-def _took(step: Step, state: type, what: str) -> Iterator[Count]:
+def _took(step: Step, state: type[Job], what: str) -> tuple[Count, ...]:
     """How long the job was in `state`, if it was."""
     before = step.before
-    if isinstance(before, JobRow) and isinstance(before.job, state):
-        bucket = _bucket(max(0, step.entry.at_ms - before.since_ms))
-        yield Count(PULSE, by_queue(before, f"{what}.{bucket}"))
-
-
-def _bucket(took_ms: int) -> int:
-    return next((at for at, bound in enumerate(BOUNDS_MS) if took_ms <= bound), len(BOUNDS_MS))
+    if not isinstance(before, JobRow) or type(before.job) is not state:
+        return ()
+    bucket = bisect_left(BOUNDS_MS, step.at_ms - before.since_ms)
+    return ((PULSE, by_queue(before, _BUCKETS[what][bucket]), 1),)
 
 
 def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:

@@ -4,7 +4,7 @@ This is the one fold with a state. A projection is a pure function of rows, or o
 to the next, so that nothing else has to be remembered to go on with any of them.
 """
 
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
@@ -119,6 +119,9 @@ decode = msgspec.json.Decoder(Row).decode
 
 _Kind = TypeVar("_Kind", JobRow, WorkerRow, QueueRow)
 
+_OF_JOBS = frozenset(get_args(JobEvent))
+_OF_WORKERS = frozenset(get_args(events.WorkerEvent))
+
 
 def track(row: Row | None, entry: LogEntry) -> Row:
     """A subject's row after one more of its entries.
@@ -131,12 +134,12 @@ def track(row: Row | None, entry: LogEntry) -> Row:
             f"entry {entry.id} is version {entry.version} of {entry.subject}, "
             f"whose version {known + 1} should come next"
         )
-    event = entry.event
-    if isinstance(event, JobEvent):
-        return _job(_as(JobRow, row, entry), event, entry)
-    if isinstance(event, events.WorkerEvent):
-        return _worker(_as(WorkerRow, row, entry), event, entry)
-    return _queue(_as(QueueRow, row, entry), event, entry)
+    kind = type(entry.event)
+    if kind in _OF_JOBS:
+        return _job(_as(JobRow, row, entry), entry)
+    if kind in _OF_WORKERS:
+        return _worker(_as(WorkerRow, row, entry), entry)
+    return _queue(_as(QueueRow, row, entry), entry)
 
 
 def _as(kind: type[_Kind], row: Row | None, entry: LogEntry) -> _Kind | None:
@@ -145,7 +148,8 @@ def _as(kind: type[_Kind], row: Row | None, entry: LogEntry) -> _Kind | None:
     return row
 
 
-def _job(row: JobRow | None, event: JobEvent, entry: LogEntry) -> JobRow:
+def _job(row: JobRow | None, entry: LogEntry) -> JobRow:
+    event: JobEvent = entry.event  # type: ignore[assignment]
     at_ms = entry.at_ms
     if row is None:
         if not isinstance(event, Submitted):
@@ -161,7 +165,8 @@ def _job(row: JobRow | None, event: JobEvent, entry: LogEntry) -> JobRow:
             metadata=event.metadata,
         )
     job = evolve(row.job, event)
-    has_moved = not isinstance(event, events.CancelRequested)
+    kind = type(event)
+    has_moved = kind is not events.CancelRequested
     return JobRow(
         row.id,
         job,
@@ -169,7 +174,7 @@ def _job(row: JobRow | None, event: JobEvent, entry: LogEntry) -> JobRow:
         at_ms if has_moved else row.since_ms,
         entry.id,
         entry.sequence if isinstance(job, Queued) else row.line,
-        at_ms if isinstance(event, events.Claimed) else row.claimed_ms,
+        at_ms if kind is events.Claimed else row.claimed_ms,
         at_ms + event.delay_ms if isinstance(event, AttemptFailed) else None,
         event.error if isinstance(event, AttemptFailed | Failed) else None,
         event.usage if isinstance(event, Completed) else None,
@@ -177,7 +182,8 @@ def _job(row: JobRow | None, event: JobEvent, entry: LogEntry) -> JobRow:
     )
 
 
-def _worker(row: WorkerRow | None, event: events.WorkerEvent, entry: LogEntry) -> WorkerRow:
+def _worker(row: WorkerRow | None, entry: LogEntry) -> WorkerRow:
+    event: events.WorkerEvent = entry.event  # type: ignore[assignment]
     at_ms = entry.at_ms
     try:
         worker = evolve_worker(None if row is None else row.worker, event)
@@ -191,7 +197,8 @@ def _worker(row: WorkerRow | None, event: events.WorkerEvent, entry: LogEntry) -
     return WorkerRow(name, worker, row.started_ms, at_ms, entry.id, history)
 
 
-def _queue(row: QueueRow | None, event: events.QueueEvent, entry: LogEntry) -> QueueRow:
+def _queue(row: QueueRow | None, entry: LogEntry) -> QueueRow:
+    event: events.QueueEvent = entry.event  # type: ignore[assignment]
     queue = evolve_queue(None if row is None else row.queue, event)
     reason = event.reason if isinstance(event, events.QueuePaused) else None
     name = entry.subject.partition(":")[2]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from core import events
+from core.log import tag_of
 from core.states import Running
 from projections.names import DAY_MS, HOUR_MS
 from projections.projection import Count, Place, Projection, Series, Step
@@ -19,15 +20,15 @@ def running_key(worker: str) -> str:
 
 def _places(row: Row) -> Iterator[Place]:
     if isinstance(row, JobRow) and isinstance(row.job, Running):
-        yield Place(running_key(row.job.worker), row.id, row.since_ms)
+        yield running_key(row.job.worker), row.id, row.since_ms
 
 
-def _ended(step: Step) -> Iterator[Count]:
+def _ended(step: Step) -> tuple[Count, ...]:
     """How the attempt of a running job ended, for the worker that had it."""
     before = step.before
-    if isinstance(before, JobRow) and isinstance(before.job, Running):
-        what = str(step.entry.event.__struct_config__.tag)
-        yield Count(DONE, f"{what}:{before.job.worker}")
+    if not isinstance(before, JobRow) or not isinstance(before.job, Running):
+        return ()
+    return ((DONE, f"{tag_of(step.event)}:{before.job.worker}", 1),)
 
 
 WORKERS = Projection(
