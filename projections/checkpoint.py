@@ -98,12 +98,19 @@ class View:
             "ahead of the views; `respool replay repair` folds them anew"
         )
 
-    async def rows(self, subjects: Sequence[str]) -> dict[str, Row]:
-        """The rows of those subjects that have one. Raises StoreUnavailable."""
+    async def rows(self, subjects: Sequence[str], at: Checkpoint | None = None) -> dict[str, Row]:
+        """The rows of those subjects that have one; those that they had at a checkpoint, if one is given.
+
+        Raises Moved if the view is not there any more, StoreUnavailable.
+        """
         if not subjects:
             return {}
-        async with answering():
-            stored = await self._client.execute_command("HMGET", self.keys.rows, *subjects)
+        names = [self.keys.checkpoint, self.keys.rows]
+        commits, *stored = await functions.call(
+            self._client, "project_rows", names, {"subjects": list(subjects)}
+        )
+        if commits < 0 or (at is not None and commits != at.commits):
+            raise Moved("the view has moved on")
         return {
             subject: decode(row)
             for subject, row in zip(subjects, stored, strict=True)
@@ -181,9 +188,9 @@ def _arguments(
         flat = [part for pair in fields.items() if pair[1] for part in pair]
         if flat:
             added.append((name, flat))
-    park: list[str | bytes] = []
+    park: list[str] = []
     for subject, parked in changes.parked.items():
-        park += (subject, msgspec.json.encode(parked))
+        park += (subject, msgspec.json.encode(parked).decode())  # Lua's MessagePack has no bytes.
     ask = {
         "expected": onto.commits,
         "at": (to.sequence, to.entry),

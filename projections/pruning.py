@@ -40,7 +40,7 @@ async def prune(store: EventStore, view: View, at: Checkpoint, now_ms: int) -> C
         counts_ms=wanted.counts_ms if is_all else at.horizon.counts_ms,
     )
     changes = Changes()
-    for row in (await view.rows(subjects)).values():
+    for row in (await view.rows(subjects, at)).values():
         forget(changes, row)
     names = await view.names() if is_all else ()
     over = [name for name in names if is_over(name, reached.counts_ms)]

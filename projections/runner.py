@@ -55,10 +55,10 @@ class Runner:
         if not run.entries:
             _raise(run.stopped)
             return 0
-        batch = await self._fold(at, run.entries)
         last = run.entries[-1]
         to = structs.replace(at, sequence=last.sequence, entry=last.id)
         try:
+            batch = await self._fold(at, run.entries)
             self._at = await self._view.commit(at, to, batch.changes())
         except Held:
             raise
@@ -101,7 +101,7 @@ class Runner:
             for entry in entries
             if isinstance(entry, Poison) or (entry.version > 1 and entry.subject not in self._rows)
         }
-        self._rows |= await self._view.rows(list(needed))
+        self._rows |= await self._view.rows(list(needed), at)
         batch = Batch(self._rows, self._parked, at.horizon)
         for entry in entries:
             if isinstance(entry, Poison):

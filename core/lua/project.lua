@@ -93,6 +93,19 @@ local function project(keys, ask, args)
     return { 'ok', commits }
 end
 
+-- project_rows: rows, and which commit they are of.
+--
+-- KEYS  checkpoint, rows
+-- ARGV  {subjects}
+-- Reply {commits (-1: there is no such view), each subject's row or nothing …}
+local function rows_of(keys, ask)
+    local reply = { tonumber(redis.call('HGET', keys[1], 'commits') or -1) }
+    for i, subject in ipairs(ask.subjects) do
+        reply[i + 1] = redis.call('HGET', keys[2], subject)
+    end
+    return reply
+end
+
 -- project_stopped: leave word that the view does not move on.
 --
 -- KEYS  checkpoint
@@ -105,3 +118,4 @@ end
 
 register('project', project, { 'allow-oom' })
 register('project_stopped', say_stopped, { 'allow-oom' })
+register('project_rows', rows_of, { 'allow-oom' })
