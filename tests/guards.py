@@ -331,4 +331,65 @@ GUARDS = (
         "or False",
         "tests/trouble/test_replies.py",
     ),
+    Guard(
+        "views: the commit refuses a checkpoint that has moved",
+        "core/lua/project.lua",
+        "if tonumber(at[1]) ~= ask.expected then",
+        "if false then",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: the commit refuses while the view is held",
+        "core/lua/project.lua",
+        "if held_ms > 0 then",
+        "if false then",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: the commit looks whether the log still has what was folded",
+        "core/lua/project.lua",
+        "if not last or tonumber(field_of(last, 'q')) ~= sequence then",
+        "if false then",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: rows are read with the commit that they are of",
+        "projections/checkpoint.py",
+        "if commits < 0 or (at is not None and commits != at.commits):",
+        "if False:",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: the checkpoint is held against the log on resuming",
+        "projections/runner.py",
+        "at = await self._view.verified_checkpoint()",
+        "at = await self._view.checkpoint()",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: a missing entry is an error",
+        "projections/feed.py",
+        "if entry.sequence != sequence:",
+        "if False:",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: nothing is taken for granted after a commit that failed",
+        "projections/runner.py",
+        """        except BaseException:
+            self.forget()  # It may have been written, by us or by another.
+            raise
+""",
+        """        except BaseException:
+            raise
+""",
+        "tests/projections/test_runner.py",
+    ),
+    Guard(
+        "views: an entry has to be the next one of its subject",
+        "projections/rows.py",
+        "if entry.version != known + 1:",
+        "if False:",
+        "tests/projections/test_runner.py",
+    ),
 )

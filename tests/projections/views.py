@@ -21,6 +21,8 @@ from tests.given import CHAT, new_id, submitted
 
 Contents = dict[str, Any]
 
+_CATCH_UP_SECONDS = 20.0
+
 
 async def contents(store: EventStore, view: View) -> Contents:
     """All that a view has, by name."""
@@ -67,16 +69,21 @@ async def check_views(store: EventStore) -> None:
         assert await contents(store, view) == await fold_of_the_log(store, view)
 
 
-async def catch_up(store: EventStore, batch_entries: int = 7) -> None:
+async def catch_up(store: EventStore, batch_entries: int = 7, *, strict: bool = False) -> None:
     """Fold all that there is, in small batches, whoever else does."""
     for view in (await serving(store)).views(store):
-        runner = Runner(store, view, batch_entries=batch_entries)
-        while True:
-            try:
-                if not await runner.advance():
-                    break
-            except Moved:
-                await asyncio.sleep(0)
+        runner = Runner(store, view, batch_entries=batch_entries, strict=strict)
+        async with asyncio.timeout(_CATCH_UP_SECONDS):
+            while await _moves(runner):
+                pass
+
+
+async def _moves(runner: Runner) -> bool:
+    try:
+        return bool(await runner.advance())
+    except Moved:
+        await asyncio.sleep(0)
+        return True
 
 
 async def lives(store: EventStore, count: int, random: Random) -> None:
