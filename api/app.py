@@ -15,6 +15,7 @@ from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
 from api.health import healthz, readyz
 from api.jobs import JobsController
+from api.lists import ListsController
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
 from core.bells import Bells
@@ -70,7 +71,15 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
 
     return Litestar(
-        [JobsController, QueuesController, OpenAIController, healthz, readyz, openapi_json],
+        [
+            JobsController,
+            ListsController,
+            QueuesController,
+            OpenAIController,
+            healthz,
+            readyz,
+            openapi_json,
+        ],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[background],

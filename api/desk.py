@@ -18,7 +18,7 @@ from core.commands import Cancel
 from core.errors import Conflict, DuplicateKey, NotDurable, StoreError, UnknownJob
 from core.events import Kind, Submitted
 from core.head import Head
-from core.ids import RANDOM_BITS, is_job_id, job_id
+from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
 from core.job import CommandRefused
 from core.keys import shard_for
 from core.queues import Queues
@@ -26,6 +26,9 @@ from core.roster import Member, Roster
 from core.states import Scheduled, has_ended
 from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
+from projections.reading.jobs import jobs_before
+from projections.reading.position import Reader
+from projections.reading.queues import drained_per_second
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class Desk:
         self.catalog = Catalog(Roster(store))
         self.queues = Queues(store)
         self.tail = TailWatch(store)
+        self.reader = Reader(store, bells)
         self.wait_max_seconds = defaults.wait_max_seconds
         self._defaults = defaults
         self._is_ready = is_ready
@@ -135,6 +139,25 @@ class Desk:
     async def view(self, job_id: str, note: str | None = None) -> JobView:
         """A job as it is now. Raises UnknownJob, StoreUnavailable."""
         return job_view(job_id, await self.require(job_id), note)
+
+    async def placed(self, job: JobView) -> JobView:
+        """A job, if it waits with its place in line, and how long that will take at today's pace.
+
+        Without them as long as the views do not have it in line.
+        """
+        if job.status != "queued":
+            return job
+        try:
+            shard = shard_of(job.id)
+            before = await jobs_before(self.reader, job.id, shard, job.queue, job.model)
+            if before is None:
+                return job
+            pace = await drained_per_second(self.reader, job.queue, job.model)
+        except StoreError as error:
+            log.debug("job %s is shown without its place: %s", job.id, error)
+            return job
+        eta_seconds = round((before + 1) / pace, 1) if pace else None
+        return structs.replace(job, position=before + 1, eta_seconds=eta_seconds)
 
     async def require(self, job_id: str) -> View:
         """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""

@@ -20,6 +20,7 @@ from core.errors import (
     UnknownJob,
 )
 from core.job import CommandRefused
+from projections.reading.position import ViewsBehind
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,11 @@ def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
     return respond(ApiError(503, code, str(error), retry_after_seconds=STORE_RETRY_SECONDS))
 
 
+def _behind(_: Request[Any, Any, Any], error: ViewsBehind) -> Response[ErrorView]:
+    retry = STORE_RETRY_SECONDS
+    return respond(ApiError(503, "views_behind", str(error), retry_after_seconds=retry))
+
+
 def _caller_left(_: Request[Any, Any, Any], __: CallerLeft) -> Response[ErrorView]:
     # Nobody reads it; 499 is nginx's name for this in logs and metrics.
     return respond(ApiError(499, "caller_left", "the caller closed the connection"))
@@ -173,6 +179,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     CommandRefused: _refused,
     QueueFull: _queue_full,
     StoreError: _store,
+    ViewsBehind: _behind,
     CallerLeft: _caller_left,
     Exception: _unexpected,
 }

@@ -17,7 +17,8 @@ from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
 from api.desk import BY_API, Desk
 from api.errors import ApiError
-from api.schemas import EventList, JobView, SubmitJob, event_view
+from api.lists import Limit, MinPosition, Text, Time, filter_of, page_of_jobs
+from api.schemas import EventList, JobList, JobView, SubmitJob, event_view
 from core.commands import Cancel, Requeue
 from core.events import Completed, Failed
 from core.states import has_ended, status_of
@@ -61,6 +62,24 @@ class JobsController(Controller):
             headers={"Location": f"/v1/jobs/{job.id}"},
         )
 
+    @get()
+    async def list_(
+        self,
+        desk: NamedDependency[Desk],
+        status: Text = None,
+        queue: Text = None,
+        model: Text = None,
+        tenant: Text = None,
+        created_after: Time = None,
+        created_before: Time = None,
+        cursor: Text = None,
+        limit: Limit = 50,
+        min_position: MinPosition = None,
+    ) -> JobList:
+        """Jobs, newest first, by any combination of marks; several statuses with commas between them."""
+        which = filter_of(status, queue, model, tenant, created_after, created_before)
+        return await page_of_jobs(desk, which, cursor, limit, min_position)
+
     @get("/{job_id:str}")
     async def show(
         self,
@@ -71,8 +90,8 @@ class JobsController(Controller):
     ) -> JobView:
         """A job as it is now, or once it has ended, if that is within `wait` seconds."""
         if not wait:
-            return await desk.view(job_id)
-        return await unless_left(request, desk.wait(job_id, wait))
+            return await desk.placed(await desk.view(job_id))
+        return await desk.placed(await unless_left(request, desk.wait(job_id, wait)))
 
     @get("/{job_id:str}/result")
     async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:

@@ -1,9 +1,8 @@
-"""`/v1/queues/{name}`: how full a queue is, and pausing and resuming it."""
+"""`/v1/queues/{name}`: pausing and resuming a queue."""
 
-import re
 from typing import Annotated
 
-from litestar import Controller, get, post
+from litestar import Controller, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 from litestar.status_codes import HTTP_200_OK
@@ -11,9 +10,8 @@ from msgspec import Meta, Struct
 
 from api.bodies import decode_body
 from api.desk import BY_API, Desk
-from api.errors import ApiError
+from api.lists import check_queue
 from core.queues import QueueState
-from core.settings import QUEUE_NAME
 
 
 class Pause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,29 +24,17 @@ class QueuesController(Controller):
     path = "/v1/queues/{name:str}"
     tags = ("queues",)
 
-    @get()
-    async def show(self, name: FromPath[str], desk: NamedDependency[Desk]) -> QueueState:
-        """How many jobs of a queue wait, are scheduled and run, and whether it is paused."""
-        return await desk.queues.state(_checked(name))
-
     @post("/pause", status_code=HTTP_200_OK)
     async def pause(
         self, name: FromPath[str], body: RawBody, desk: NamedDependency[Desk]
     ) -> QueueState:
         """Let no job of a queue be claimed until it is resumed. It takes submissions all the same."""
         asked = decode_body(body, Pause) if body else Pause()
-        return await desk.queues.set_paused(
-            _checked(name), paused=True, by=BY_API, reason=asked.reason
-        )
+        check_queue(name)
+        return await desk.queues.set_paused(name, paused=True, by=BY_API, reason=asked.reason)
 
     @post("/resume", status_code=HTTP_200_OK)
     async def resume(self, name: FromPath[str], desk: NamedDependency[Desk]) -> QueueState:
         """Let a queue's jobs be claimed again."""
-        return await desk.queues.set_paused(_checked(name), paused=False, by=BY_API)
-
-
-def _checked(name: str) -> str:
-    if not re.fullmatch(QUEUE_NAME, name):
-        message = "a queue's name takes 1 to 64 letters, digits, dots, underscores and hyphens"
-        raise ApiError(422, "invalid_value", message, param="queue")
-    return name
+        check_queue(name)
+        return await desk.queues.set_paused(name, paused=False, by=BY_API)

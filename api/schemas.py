@@ -9,6 +9,7 @@ from core.events import (
     AttemptFailed,
     Completed,
     Failed,
+    Gpu,
     JobError,
     Kind,
     Priority,
@@ -19,6 +20,11 @@ from core.settings import QUEUE_NAME
 from core.states import Completed as CompletedState
 from core.states import Running, has_ended, status_of
 from core.store import View
+from projections.reading.position import Position
+from projections.reading.queues import QueueView
+from projections.reading.usage import OutcomeView, UsageView
+from projections.reading.workers import RunningJob, WorkerView
+from projections.rows import JobRow
 
 # A model's name is whatever its server calls it.
 # `$` alone would let a newline follow.
@@ -126,3 +132,107 @@ def event_view(entry: LogEntry) -> dict[str, Any]:
         "position": entry.id,
         **fields,
     }
+
+
+class _OfViews(Struct, frozen=True, kw_only=True):
+    """An answer from the views."""
+
+    position: str  # Of the log, up to which the views are folded; `min_position` takes it.
+    note: str | UnsetType = UNSET  # Why the views do not move on, if they do not.
+
+
+class JobList(_OfViews, frozen=True, kw_only=True):
+    jobs: list[JobView]
+    cursor: str | None  # Of the next page; null after the last.
+
+
+class QueueList(_OfViews, frozen=True, kw_only=True):
+    queues: list[QueueView]
+
+
+class QueueShown(QueueView, frozen=True, kw_only=True):
+    position: str
+    note: str | UnsetType = UNSET
+
+
+class WorkerShown(Struct, frozen=True, kw_only=True):
+    """A worker: its facts and heartbeat as they are now, its jobs as the views have them."""
+
+    name: str
+    status: str
+    alive: bool
+    capacity: int
+    running: list[RunningJob]
+    queues: tuple[str, ...]  # Empty: every queue.
+    models: tuple[str, ...]
+    upstream: str
+    host: str
+    gpus: tuple[Gpu, ...]
+    started_at: str
+    last_seen_at: str | None
+    done: dict[str, int]  # In the last day, by how the attempt ended.
+    history: list[dict[str, str]]
+
+
+class WorkerList(_OfViews, frozen=True, kw_only=True):
+    workers: list[WorkerShown]
+
+
+class UsageList(_OfViews, frozen=True, kw_only=True):
+    usage: list[UsageView]
+
+
+class OutcomeList(_OfViews, frozen=True, kw_only=True):
+    outcomes: list[OutcomeView]
+
+
+def note_of(position: Position) -> str | UnsetType:
+    """Why the views do not move on, if they do not."""
+    return f"the views do not move on: {position.stopped}" if position.stopped else UNSET
+
+
+def row_view(row: JobRow) -> JobView:
+    """A job of a list, as clients see it."""
+    job = row.job
+    has_begun = isinstance(job, Running | CompletedState)
+    return JobView(
+        id=row.id,
+        status=status_of(job),
+        version=job.version,
+        model=job.model,
+        queue=job.queue,
+        kind=job.kind,
+        priority=job.priority,
+        tenant=job.tenant,
+        attempt=job.attempts + has_begun,
+        max_attempts=job.attempts_max,
+        created_at=timestamp(row.created_ms),
+        started_at=timestamp(row.claimed_ms) if row.claimed_ms else None,
+        finished_at=timestamp(row.since_ms) if has_ended(job) else None,
+        due_at=timestamp(row.due_ms) if row.due_ms is not None else None,
+        error=row.error,
+        usage=row.usage,
+        metadata=row.metadata,
+        worker=job.worker if isinstance(job, Running) else None,
+        position_in_log=row.log_id,
+    )
+
+
+def worker_shown(view: WorkerView) -> WorkerShown:
+    """A worker as clients see it."""
+    return WorkerShown(
+        name=view.name,
+        status=view.status,
+        alive=view.alive,
+        capacity=view.capacity,
+        running=view.running,
+        queues=view.queues,
+        models=view.models,
+        upstream=view.upstream,
+        host=view.host,
+        gpus=view.gpus,
+        started_at=timestamp(view.started_ms),
+        last_seen_at=None if view.last_seen_ms is None else timestamp(view.last_seen_ms),
+        done=view.done,
+        history=[{"at": timestamp(one.at_ms), "status": one.status} for one in view.history],
+    )

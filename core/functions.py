@@ -29,6 +29,7 @@ _PARTS: Final = (
     "view",
     "fleet",
     "project",
+    "views",
 )
 
 _encoder = msgspec.msgpack.Encoder()

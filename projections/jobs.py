@@ -16,7 +16,7 @@ from projections.rows import JobRow, Row
 
 CELL = "cell:"
 ENDED = "ended"  # By the time of their ending: what is to be forgotten next.
-_TIME_DIGITS = 13
+TIME_DIGITS = 13
 
 
 class Cell(Struct, frozen=True):
@@ -42,12 +42,12 @@ def cell_of(key: str) -> Cell:
 
 def member_of(created_ms: int, job_id: str) -> str:
     """A job's place among others: all have the same score, so that they sort by time as text."""
-    return f"{created_ms:0{_TIME_DIGITS}d}{job_id}"
+    return f"{created_ms:0{TIME_DIGITS}d}{job_id}"
 
 
 def job_in(member: str) -> str:
     """The job of a member."""
-    return member[_TIME_DIGITS:]
+    return member[TIME_DIGITS:]
 
 
 def _places(row: Row) -> Iterator[Place]:

@@ -1,5 +1,6 @@
 """A served API on a real store, with a worker that runs what it is told, or with one that does not."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from socket import IPPROTO_TCP, TCP_NODELAY
@@ -17,6 +18,7 @@ from core.bells import Bells
 from core.settings import Settings
 from core.store import EventStore
 from core.tail import TailWatch
+from projections.projector import Projector
 from tests.api.workers import Script, a_worker, working
 from tests.servers import RedisServer
 
@@ -94,6 +96,25 @@ async def open_api(client: Redis) -> AsyncIterator[OpenApi]:
 async def api(store: EventStore, open_api: OpenApi) -> Api:
     """An API without any worker."""
     return await open_api(store)
+
+
+@asynccontextmanager
+async def projecting(store: EventStore) -> AsyncIterator[None]:
+    """A projector, for as long as the block lasts."""
+    running = asyncio.create_task(Projector(store).run())
+    try:
+        yield
+        assert not running.done(), running.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+async def projector(store: EventStore) -> AsyncIterator[None]:
+    """What keeps the views up with the log."""
+    async with projecting(store):
+        yield
 
 
 @pytest.fixture
