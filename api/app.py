@@ -11,6 +11,7 @@ from litestar import Litestar, Request, get
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
+from api.bulk import BulkController
 from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
 from api.health import healthz, readyz
@@ -72,6 +73,7 @@ def create_app(
 
     return Litestar(
         [
+            BulkController,
             JobsController,
             ListsController,
             QueuesController,

@@ -1,4 +1,4 @@
-"""`respool submit`, `show`, `cancel` and `requeue`."""
+"""`respool submit` and `show`."""
 
 import json
 import math
@@ -97,7 +97,7 @@ def submit(
     if and_watch:
         watch_job(url, job["id"], as_json=as_json)
         return
-    _print_job(job, as_json=as_json)
+    print_job(job, as_json=as_json)
     if wait is not None and job["status"] in _ENDED_BADLY:
         sys.exit(1)
 
@@ -143,37 +143,12 @@ def show(job_id: str, only_result: bool, as_json: bool, url: str) -> None:
     if as_json:
         click.echo(json.dumps(job | {"events": events}))
         return
-    _print_job(job, as_json=False)
+    print_job(job, as_json=False)
     Console().print(transitions(events))
 
 
-@click.command()
-@click.argument("job_id")
-@json_option
-@url_option
-def cancel(job_id: str, as_json: bool, url: str) -> None:
-    """Cancel a job; one that runs is stopped.
-
-    \b
-    Example: respool cancel 06bq3w8m5t1v0zyh200
-    """
-    _print_job(call("POST", url, f"{job_path(job_id)}/cancel").json(), as_json=as_json)
-
-
-@click.command()
-@click.argument("job_id")
-@json_option
-@url_option
-def requeue(job_id: str, as_json: bool, url: str) -> None:
-    """Give a failed, cancelled or expired job another life.
-
-    \b
-    Example: respool requeue 06bq3w8m5t1v0zyh200
-    """
-    _print_job(call("POST", url, f"{job_path(job_id)}/requeue").json(), as_json=as_json)
-
-
-def _print_job(job: dict[str, Any], *, as_json: bool) -> None:
+def print_job(job: dict[str, Any], *, as_json: bool) -> None:
+    """A job, as a table of what it has."""
     if as_json:
         click.echo(json.dumps(job))
         return

@@ -11,10 +11,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cli.bulk import cancel, requeue
 from cli.client import ClientError
 from cli.demo import DemoModelError
 from cli.embedded import DataDirError
-from cli.jobs import cancel, requeue, show, submit
+from cli.jobs import show, submit
+from cli.lists import jobs, queues, usage, workers
 from cli.logs import configure_logging
 from cli.loop import run
 from cli.queues import pause, resume
@@ -217,5 +219,8 @@ def migrate(plan_only: bool, shards: int) -> None:
     _run(apply)
 
 
-for command in (submit, show, watch, cancel, requeue, pause, resume):
+for command in (
+    *(submit, show, watch, cancel, requeue, pause, resume),
+    *(jobs, queues, workers, usage),
+):
     cli.add_command(command)

@@ -6,7 +6,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from core.keys import LaneName
 from core.states import Lane
@@ -30,6 +30,10 @@ class Filter(Struct, frozen=True, kw_only=True):
     @property
     def is_any(self) -> bool:
         return self == Filter()
+
+    def narrowed_to(self, statuses: tuple[str, ...]) -> "Filter":
+        """The same, but for these statuses alone."""
+        return structs.replace(self, statuses=statuses)
 
 
 class Page(Struct, frozen=True):
