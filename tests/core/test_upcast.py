@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 
-from core import upcast
+from core import head, log, upcast
 from core.errors import FromTheFuture
+from core.events import Claimed
+from core.states import Lane, Queued
+
+Fields = dict[str, Any]
 
 
 def test_what_an_older_release_wrote_passes_through_every_step_in_order(
@@ -24,3 +28,84 @@ def test_what_an_older_release_wrote_passes_through_every_step_in_order(
     assert upcast.upcast("claimed", {"lane": "low"}, 3) == {"lane": "low"}
     with pytest.raises(FromTheFuture, match="upgrade"):
         upcast.upcast("claimed", {}, 4)
+
+
+def first_step(what: str, fields: Fields) -> Fields:
+    """Schema 1 had a claim's number under `fence`, and heads had no tenant."""
+    match what:
+        case "claimed":
+            return {"claim" if name == "fence" else name: fields[name] for name in fields}
+        case "head":
+            return fields | {"tenant": "default"}
+        case _:
+            return fields
+
+
+def second_step(what: str, fields: Fields) -> Fields:
+    """Schema 2 counted a claim from 0, and a head's lanes were called bands. It needs the first one."""
+    match what:
+        case "claimed":
+            return fields | {"claim": fields["claim"] + 1}
+        case "head":
+            renamed = {"lane" if name == "band" else name: fields[name] for name in fields}
+            return renamed | {"tenant": fields["tenant"].upper()}
+        case _:
+            return fields
+
+
+@pytest.fixture
+def third_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that has come to schema 3."""
+    for module in (upcast, log, head):
+        monkeypatch.setattr(module, "SCHEMA", 3)
+    monkeypatch.setattr(upcast, "_UPCASTERS", {1: first_step, 2: second_step})
+
+
+@pytest.mark.usefixtures("third_schema")
+@pytest.mark.parametrize(
+    ("schema", "data"),
+    [
+        (1, b'{"type":"claimed","fence":6,"attempt":1,"worker":"w1"}'),
+        (2, b'{"type":"claimed","claim":6,"attempt":1,"worker":"w1"}'),
+        (3, b'{"type":"claimed","claim":7,"attempt":1,"worker":"w1"}'),
+    ],
+)
+def test_a_log_entry_of_each_schema_is_read_as_today_s(schema: int, data: bytes) -> None:
+    fields = {"q": "12", "j": "job", "v": "3", "t": "claimed", "o": "op", "s": str(schema)}
+    raw = {name.encode(): text.encode() for name, text in fields.items()} | {b"d": data}
+    assert log.entry_of([b"5-0", raw]).event == Claimed(claim=7, attempt=1, worker="w1")
+
+
+@pytest.mark.usefixtures("third_schema")
+@pytest.mark.parametrize(
+    ("schema", "stored"),
+    [
+        (1, {"band": "front"}),
+        (2, {"band": "front", "tenant": "default"}),
+        (3, {"lane": "front", "tenant": "DEFAULT"}),
+    ],
+)
+def test_a_head_of_each_schema_is_read_as_today_s(schema: int, stored: dict[str, str]) -> None:
+    known = {"status": "queued", "version": "1", "queue": "q", "model": "m", "timeout_ms": "5"}
+    fields = known | {"attempts_max": "3", "1": "5-0", "entry": "7-0", "schema": str(schema)}
+    flat = [word.encode() for pair in (fields | stored).items() for word in pair]
+    read = head.head_of(flat)
+    assert read is not None
+    assert read.job == Queued(
+        version=1,
+        queue="q",
+        model="m",
+        timeout_ms=5,
+        attempts_max=3,
+        tenant="DEFAULT",
+        lane=Lane.FRONT,
+    )
+    assert (read.entry, read.log_ids) == ("7-0", ("5-0",))
+
+
+@pytest.mark.usefixtures("third_schema")
+def test_what_a_fourth_schema_wrote_is_refused_by_name() -> None:
+    with pytest.raises(FromTheFuture, match="claimed was written under schema 4"):
+        log.decode_event("claimed", b"{}", 4)
+    with pytest.raises(FromTheFuture, match="head was written under schema 4"):
+        head.head_of([b"schema", b"4"])
