@@ -22,7 +22,7 @@ from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
 from core.job import CommandRefused
 from core.keys import shard_for
 from core.queues import Queues
-from core.roster import Member, Roster
+from core.roster import Crew, Member, Roster
 from core.states import Scheduled, has_ended
 from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
@@ -52,11 +52,15 @@ class Catalog:
     def __init__(self, roster: Roster, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._roster = roster
         self._monotonic = monotonic
-        self._members: list[Member] = []
+        self._crew = Crew()
         self._looked_at = float("-inf")  # When the look began that brought them.
         self._looking: asyncio.Task[None] | None = None
 
-    async def members(self, older_than_seconds: float = ROSTER_SECONDS) -> list[Member]:
+    async def members(self) -> list[Member]:
+        """The workers whose facts this release can read. Raises StoreUnavailable."""
+        return list((await self.crew()).members)
+
+    async def crew(self, older_than_seconds: float = ROSTER_SECONDS) -> Crew:
         """The workers, as they were at most so long ago. Raises StoreUnavailable."""
         since = self._monotonic() - older_than_seconds
         while self._looked_at < since:
@@ -66,11 +70,11 @@ class Catalog:
             await asyncio.shield(
                 self._looking
             )  # Shared: whoever comes while Redis is slow joins in.
-        return self._members
+        return self._crew
 
     async def _look(self) -> None:
         began = self._monotonic()
-        self._members = await self._roster.members()
+        self._crew = await self._roster.crew()
         self._looked_at = began
 
     def _looked(self, looking: asyncio.Task[None]) -> None:
@@ -80,15 +84,15 @@ class Catalog:
 
     async def check(self, model: str) -> str | None:
         """Nothing, or a note that nobody alive serves the model. ApiError 404 if nobody ever did."""
-        members = await self.members()
-        if not any(model in member.models for member in members):
-            members = await self.members(0.0)
-        serving = [member for member in members if model in member.models]
+        crew = await self.crew()
+        if not any(model in one.models for one in crew.everybody):
+            crew = await self.crew(0.0)
+        serving = [one for one in crew.everybody if model in one.models]
         if not serving:
-            names = ", ".join(sorted({name for member in members for name in member.models}))
+            names = ", ".join(sorted({name for one in crew.everybody for name in one.models}))
             message = f"no worker serves the model {model!r}; served are: {names or 'none yet'}"
             raise ApiError(404, "model_not_found", message, param="model")
-        if not any(member.heartbeat for member in serving):
+        if not any(one.heartbeat for one in serving):
             return f"no worker that serves {model!r} is alive just now; the job waits for one"
         return None
 
@@ -215,10 +219,10 @@ class Desk:
         if self.tail.trouble is not None:
             return self.tail.trouble
         try:
-            members = await self.catalog.members()
+            crew = await self.catalog.crew()
         except StoreError as error:
             return str(error)
-        return None if any(member.heartbeat for member in members) else "no worker is alive"
+        return None if crew.living else "no worker is alive"
 
     def _new_id(self, key: str | None) -> str:
         shards = len(self.store.shards)

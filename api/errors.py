@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api.callers import CallerLeft
 from core.errors import (
+    FromTheFuture,
     QueueFull,
     StoreDenied,
     StoreError,
@@ -76,6 +77,7 @@ _STORE_CODES = (
     (StoreNotReady, "store_not_ready"),
     (StoreDenied, "store_denied"),
     (StoreUnavailable, "store_unavailable"),
+    (FromTheFuture, "store_newer"),  # Another API, of that release, can answer.
 )
 _HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-ID"}
 
@@ -147,11 +149,16 @@ def _queue_full(_: Request[Any, Any, Any], error: QueueFull) -> Response[ErrorVi
     return respond(ApiError(429, "queue_full", str(error), retry_after_seconds=QUEUE_RETRY_SECONDS))
 
 
-def _store(_: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
+def store_failure(error: StoreError, job_id: str | None = None) -> ApiError:
+    """What a client is told when the store cannot do it."""
     code = next((code for kind, code in _STORE_CODES if isinstance(error, kind)), "store_error")
     if code == "store_error":
         log.error("the store failed: %s", error)
-    return respond(ApiError(503, code, str(error), retry_after_seconds=STORE_RETRY_SECONDS))
+    return ApiError(503, code, str(error), job_id=job_id, retry_after_seconds=STORE_RETRY_SECONDS)
+
+
+def _store(request: Request[Any, Any, Any], error: StoreError) -> Response[ErrorView]:
+    return respond(store_failure(error, request.path_params.get("job_id")))
 
 
 def _behind(_: Request[Any, Any, Any], error: ViewsBehind) -> Response[ErrorView]:

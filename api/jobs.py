@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
 from litestar import Controller, MediaType, Request, Response, get, post
@@ -20,6 +20,7 @@ from api.errors import ApiError
 from api.lists import Limit, MinPosition, Text, Time, filter_of, page_of_jobs
 from api.schemas import EventList, JobList, JobView, SubmitJob, event_view
 from core.commands import Cancel, Requeue
+from core.errors import StoreError
 from core.events import Completed, Failed
 from core.states import has_ended, status_of
 
@@ -54,7 +55,8 @@ class JobsController(Controller):
         wait_seconds = _preferred_wait(prefer)
         job, is_new = await desk.submit(decode_body(body, SubmitJob), idempotency_key)
         if wait_seconds:
-            job = await unless_left(request, desk.wait(job.id, wait_seconds))
+            with suppress(StoreError):  # It is accepted all the same.
+                job = await unless_left(request, desk.wait(job.id, wait_seconds))
         is_over = not is_new or job.finished_at is not None
         return Response(
             job,

@@ -3,7 +3,7 @@
 The order is always hear, read, send, wait: the bell is heard before the first read, so nothing falls
 between what was caught up on and what is live. Every stream ends with the job's ending; one that is cut
 short, as the process stops, is resumed by its client. While the store is away a stream stays open and says
-nothing new.
+nothing new. What only a newer release can read ends it with an `error`; an API of that release resumes it.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -12,9 +12,10 @@ from typing import Any, Final
 import msgspec
 from litestar.response.sse import ServerSentEventMessage
 
-from api.errors import STORE_AWAY, STORE_AWAY_SECONDS
+from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, error_view, store_failure
 from api.schemas import event_view
 from core.bells import Bell
+from core.errors import FromTheFuture
 from core.events import AttemptFailed, AttemptLost, Completed
 from core.head import Head
 from core.log import tag_of
@@ -54,6 +55,9 @@ async def job_events(
                 return
             yield COMMENT
             continue
+        except FromTheFuture as error:
+            yield _newer(job_id, error)
+            return
         for entry in entries:
             if entry.version > sent:
                 sent = entry.version
@@ -89,6 +93,9 @@ async def job_output(
                 return
             yield COMMENT
             continue
+        except FromTheFuture as error:
+            yield _newer(job_id, error)
+            return
         for chunk in chunks:
             for notice in _notices(cursor, chunk, losses):
                 yield notice
@@ -113,6 +120,10 @@ async def job_output(
             yield COMMENT
         if bell.is_closing:
             return
+
+
+def _newer(job_id: str, error: FromTheFuture) -> bytes:
+    return message(error_view(store_failure(error, job_id)), "error")
 
 
 async def _completed(store: EventStore, job_id: str, job: Job) -> Completed | None:

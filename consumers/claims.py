@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,6 +17,8 @@ from core.keys import LaneName, ShardKeys
 from core.log import submitted_in
 from core.redis import answering
 from core.store import EventStore
+from core.trouble import Trouble
+from core.upcast import SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Claims:
         self._turns = dict.fromkeys(range(len(store.shards)), 0)  # Each shard has its own.
         self._known: dict[int, list[LaneName]] = {}
         self._known_at = float("-inf")
+        self._newer = Trouble(log, "jobs of a newer release are left to its workers")
 
     async def take(self, want: int) -> list[Delivery]:
         """Up to `want` deliveries; less means that there are no more just now.
@@ -89,9 +93,12 @@ class Claims:
             "oldest_first": takes_oldest_first(turn),
             "hungry": list({name.serves for name in lanes}),
             "own": own,
+            "schema": SCHEMA,
         }
         names = [keys.log, keys.hungry, keys.paused, *(keys.ready(name) for name in lanes)]
-        rows = await functions.call(self._store.client, "claim", names, ask)
+        handed_over, *rows = await functions.call(self._store.client, "claim", names, ask)
+        if handed_over:
+            self._newer.is_there("upgrade this one")
         deliveries = [_delivery(*row) for row in rows]
         return [delivery for delivery in deliveries if delivery is not None]
 
@@ -105,16 +112,20 @@ class Claims:
 
 
 async def known_lanes(store: EventStore, keys: ShardKeys) -> list[LaneName]:
-    """Every lane that a shard has. Raises StoreUnavailable."""
+    """Every lane that a shard has, but for those of a newer release. Raises StoreUnavailable."""
     async with answering():
         names: set[bytes] = await store.client.execute_command("SMEMBERS", keys.lanes)
-    return [LaneName.parse(name.decode()) for name in names]
+    lanes: list[LaneName] = []
+    for name in names:
+        with suppress(FromTheFuture):
+            lanes.append(LaneName.parse(name.decode()))
+    return lanes
 
 
 def _delivery(
     entry: bytes, job_id: bytes, flat: list[bytes], submitted: list[Any] | None, overdue: int
 ) -> Delivery | None:
-    """None for what a newer release wrote: left pending, a newer worker recovers it."""
+    """None for what cannot be read: left pending, whoever can recovers it."""
     try:
         head = head_of(flat)
         assert head is not None, "the claim function delivers only entries that have a head"

@@ -14,11 +14,11 @@ from consumers.upstream.base import Answer, Call, Chunk, Upstream, UpstreamError
 from consumers.writer import OutputWriter
 from core.commands import Claim as ClaimJob
 from core.commands import Command, Complete, ConfirmCancel, Expire, Fail, Lose, RecoveryPolicy
-from core.errors import Conflict, NotOwner, StoreError, UnknownJob
+from core.errors import Conflict, FromTheFuture, NotOwner, StoreError, UnknownJob
 from core.events import ErrorKind, JobError, LostBecause, Submitted, Timings
 from core.job import CommandRefused, decide
 from core.output import Emitter
-from core.states import Running
+from core.states import Queued, Running
 from core.store import Claim, EventStore, Fence
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,19 @@ class Executor:
                     await self._finish(lease, command)
             finally:
                 self._leases.remove(lease)
+        except FromTheFuture as error:
+            log.warning("job %s left to a newer release's workers: %s", delivery.job_id, error)
+            await self._hand_over(delivery)
+        except StoreError as error:
+            log.warning("job %s left to recovery: %s", delivery.job_id, error)
+
+    async def _hand_over(self, delivery: Delivery) -> None:
+        """Not keep a job for a lease of which nothing can come any more."""
+        job = delivery.head.job
+        if not isinstance(job, Queued | Running):
+            return
+        try:
+            await self._leases.release(delivery.job_id, job, delivery.entry)
         except StoreError as error:
             log.warning("job %s left to recovery: %s", delivery.job_id, error)
 
@@ -93,7 +106,10 @@ class Executor:
         return lease
 
     async def _perform(self, lease: Lease, submitted: Submitted | None) -> Command | None:
-        """Call the upstream; the command that says how it went, None if there is nothing to say."""
+        """Call the upstream; the command that says how it went, None if there is nothing to say.
+
+        Raises FromTheFuture if nothing that is said could be written any more.
+        """
         job = lease.job
         if submitted is None:
             error = JobError(ErrorKind.BAD_REQUEST, "the job's request is no longer in the log")
@@ -156,6 +172,10 @@ class Executor:
                     LostBecause.DRAINED,
                     self._limits.deliveries_max,
                     self._limits.recovery_policy,
+                )
+            case Interruption.NEWER:
+                raise FromTheFuture(
+                    "a newer release has written it while it ran here: upgrade this one"
                 )
             case Interruption.LOST:
                 log.warning("job %s was taken over", lease.job_id)

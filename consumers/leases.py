@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 
 from core import functions
 from core.bells import Bell
-from core.errors import StoreError
+from core.errors import FromTheFuture, StoreError
 from core.keys import LaneName
-from core.states import Running
+from core.states import Queued, Running
 from core.store import Claim, EventStore
 from core.trouble import Trouble
 
@@ -33,6 +33,7 @@ class Interruption(StrEnum):
     LOST = "lost"  # The claim is another worker's, or the job has ended: write nothing.
     CANCELLED = "cancelled"  # Confirm the cancel.
     DRAINED = "drained"  # Give the job back.
+    NEWER = "newer"  # A newer release has written it: leave it to that release's workers.
 
 
 class Lease:
@@ -153,17 +154,26 @@ class Leases:
                 lease.interrupt(Interruption.LOST)
             elif version > lease.job.version:
                 changed.append(lease)
-        if changed:
-            await self._look_at(changed)
+        await asyncio.gather(*map(self._look_at, changed))
 
-    async def _look_at(self, leases: list[Lease]) -> None:
-        heads = await self._store.load_many([lease.job_id for lease in leases])
-        for lease, head in zip(leases, heads, strict=True):
-            match head.job if head else None:
-                case Running(claims=claims, cancel_by=str()) as job if claims == lease.job.claims:
-                    lease.job = job
-                    lease.interrupt(Interruption.CANCELLED)
-                case Running(claims=claims) if claims == lease.job.claims:
-                    pass
-                case _:
-                    lease.interrupt(Interruption.LOST)
+    async def _look_at(self, lease: Lease) -> None:
+        try:
+            head = await self._store.load(lease.job_id)
+        except FromTheFuture:
+            lease.interrupt(Interruption.NEWER)
+            return
+        match head.job if head else None:
+            case Running(claims=claims, cancel_by=str()) as job if claims == lease.job.claims:
+                lease.job = job
+                lease.interrupt(Interruption.CANCELLED)
+            case Running(claims=claims) if claims == lease.job.claims:
+                pass
+            case _:
+                lease.interrupt(Interruption.LOST)
+
+    async def release(self, job_id: str, job: Queued | Running, entry: str) -> None:
+        """Leave a lane entry to a newer release's workers, if it is still ours. Raises StoreUnavailable."""
+        keys = self._store.keys_of(job_id)
+        names = [keys.ready(LaneName(job.lane, job.queue, job.model)), keys.head(job_id)]
+        ask = {"consumer": self._consumer, "entry": entry}
+        await functions.call(self._client, "release", names, ask)

@@ -22,11 +22,12 @@ from core.events import JobEvent, LostBecause, WorkerLost
 from core.fleet import FactRefused
 from core.head import head_of
 from core.job import CommandRefused, decide, evolve
-from core.keys import LaneName, ShardKeys
-from core.roster import Member, Roster
+from core.keys import HANDED_OVER, LaneName, ShardKeys
+from core.roster import Roster
 from core.states import Job, Queued
 from core.store import Claim, EventStore
 from core.trouble import Trouble
+from core.upcast import SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,6 @@ def outage_ms(lease_ms: int) -> int:
     that. Under leases of less than 6 s the shortest outages go unnoticed, which costs deliveries.
     """
     return max(lease_ms // 3, OUTAGE_MS_MIN)
-
-
-def _living(members: list[Member]) -> frozenset[str]:
-    return frozenset(member.name for member in members if member.heartbeat)
 
 
 class Recovery:
@@ -90,11 +87,11 @@ class Recovery:
 
     async def look(self) -> None:
         """Take back what the dead held, and put on the log who they are. Raises StoreUnavailable."""
-        members = await self._roster.members()
-        await self.recover(_living(members))
+        crew = await self._roster.crew()
+        await self.recover(crew.living)
         if self._wait_ms:
             return  # Heartbeats expire in an outage, too.
-        for member in members:
+        for member in crew.members:
             is_silent = member.heartbeat is None and member.name != self._consumer
             if is_silent and not member.worker.has_ended:
                 with suppress(FactRefused):  # Somebody else has reported it.
@@ -119,7 +116,7 @@ class Recovery:
 
         `idle_ms` is how long either must have been silent; how many of each. Raises StoreUnavailable.
         """
-        living = dict.fromkeys(_living(await self._roster.members()), True)
+        living = dict.fromkeys((await self._roster.crew()).living, True)
         consumers = lanes = 0
         for keys in self._store.shards:
             known = await known_lanes(self._store, keys)
@@ -148,6 +145,7 @@ class Recovery:
             "cursors": [self._cursors.get(name, "0-0") for name in names],
             "count": _ENTRIES_PER_CALL,
             "prefix": keys.prefix,
+            "schema": SCHEMA,
         }
         wait_ms, *replies = await functions.call(
             self._store.client, "recover", [keys.recovery, *names], ask
@@ -197,7 +195,9 @@ class Recovery:
         """
         bounds = (self._limits.deliveries_max, self._limits.recovery_policy)
         if not isinstance(job, Queued):
-            return decide(job, Lose(job.claims, LostBecause.LEASE_RAN_OUT, *bounds))
+            # An older release's worker that let go of it did not die of it.
+            why = LostBecause.DRAINED if owner == HANDED_OVER else LostBecause.LEASE_RAN_OUT
+            return decide(job, Lose(job.claims, why, *bounds))
         why = LostBecause.NEVER_STARTED if is_alive else LostBecause.LEASE_RAN_OUT
         [claimed] = decide(job, ClaimJob(owner or self._consumer))
         running = evolve(job, claimed)

@@ -23,7 +23,7 @@ from core.head import changes
 from core.keys import ShardKeys
 from core.log import tag_of
 from core.states import Job
-from core.upcast import SCHEMA
+from core.upcast import READABLE_FROM, SCHEMA, stamp
 
 _PROCESS: Final = secrets.token_urlsafe(6)
 _counter = itertools.count(1)
@@ -43,6 +43,10 @@ class Record(Struct, kw_only=True):
     set: list[str | int]
     clear: list[str]
     schema: int
+    after: State  # Not sent, but for `rewriting`.
+    rewrite: bool = (
+        False  # An older release wrote the head: `set` has all fields that it is to have.
+    )
     owner: str | None = None  # The consumer that must hold `entry`, pending in `lane`.
     entry: str | None = None
     lane: str | None = None
@@ -67,7 +71,7 @@ def new_record(
     """The record of `events`, which led from one state to the next, without any effects yet."""
     to_set, to_clear = changes(before, after)
     if before is None:
-        to_set += ("schema", SCHEMA)
+        to_set += _flat(stamp())
     return Record(
         subject=subject,
         expected=0 if before is None else before.version,
@@ -77,7 +81,18 @@ def new_record(
         set=to_set,
         clear=to_clear,
         schema=SCHEMA,
+        after=after,
     )
+
+
+def rewriting(record: Record) -> Record:
+    """The same append to a head that an older release wrote, and which thereby becomes this one's."""
+    to_set, _ = changes(None, record.after)
+    return msgspec.structs.replace(record, set=to_set + _flat(stamp()), rewrite=True)
+
+
+def _flat(fields: dict[str, int]) -> list[str | int]:
+    return [word for pair in fields.items() for word in pair]
 
 
 class Appender:
@@ -156,6 +171,7 @@ _SENT_AS_THEY_ARE: Final = (
     "register",
     "pause",
     "ring",
+    "rewrite",
 )
 _read_as_they_are: Final = attrgetter(*_SENT_AS_THEY_ARE)
 
@@ -172,6 +188,7 @@ def _ask(
         "events": [(tag, body_index(data)) for tag, data in record.events],
         "set": record.set,
         "schema": record.schema,
+        "readable_from": READABLE_FROM,
     }
     values = zip(_SENT_AS_THEY_ARE, _read_as_they_are(record), strict=True)
     ask |= {name: value for name, value in values if value}

@@ -1,7 +1,7 @@
 """The head of a job: its newest state as a Redis hash of small fields.
 
 Small fields keep the hash in Redis's compact encoding and readable with redis-cli. Beside the state's
-own fields a head has `schema`, `entry` (the lane entry), `due_at` and `deadline_at` (milliseconds),
+own fields a head has `schema` (and `readable_from`), `entry` (the lane entry), `due_at` and `deadline_at` (milliseconds),
 and a field for each version, with the id of its log entry.
 """
 
@@ -119,14 +119,14 @@ def read_fields(flat: Iterable[bytes], kind: Any) -> tuple[Any, tuple[str, ...],
     fields: dict[str, Any] = stored
     schema = int(stored.get("schema", SCHEMA))
     if schema != SCHEMA:
-        fields = upcast("head", dict(stored), schema)
+        fields = upcast("head", dict(stored), schema, _integer(stored.get("readable_from")))
     for name in _STRUCTURED & fields.keys():
         fields[name] = msgspec.json.decode(fields[name])
     try:
         state = msgspec.convert(fields, kind, strict=False)
         log_ids = tuple([stored[str(version)] for version in range(1, state.version + 1)])
     except (msgspec.ValidationError, KeyError) as error:
-        raise FromTheFuture(f"a stored head cannot be read: {error}") from error
+        raise FromTheFuture(f"a stored head cannot be read ({error}): upgrade it") from error
     return state, log_ids, stored
 
 

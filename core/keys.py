@@ -6,13 +6,18 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from core.effects import Counter, Timer
+from core.errors import FromTheFuture
 from core.states import Lane
 
 BELL = "respool:bell:"  # + job id: look at this job, or here is a chunk of its output.
 WORK_BELL_NAME = "work"
 WORK_BELL = BELL + WORK_BELL_NAME  # A lane that somebody was hungry for has work.
+HANDED_OVER = "newer-release"  # Who holds what waits for a newer release's workers: nobody.
 META = "respool:{0}:meta"  # Shard count, incarnation, applied migrations.
 MIGRATION_LOCK = "respool:{0}:migrating"
+
+
+_LANES = frozenset(lane.value for lane in Lane)
 
 
 class LaneName(Struct, frozen=True):
@@ -32,8 +37,13 @@ class LaneName(Struct, frozen=True):
 
     @staticmethod
     def parse(text: str) -> "LaneName":
-        """The reverse of str(); a model's name may contain colons, a queue's may not."""
+        """The reverse of str(); a model's name may contain colons, a queue's may not.
+
+        Raises FromTheFuture for a lane that only a newer release has.
+        """
         lane, queue, model = text.split(":", 2)
+        if lane not in _LANES:
+            raise FromTheFuture(f"this release knows no lane {text!r}: upgrade it")
         return LaneName(Lane(lane), queue, model)
 
 

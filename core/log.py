@@ -36,17 +36,22 @@ def tag_of(event: Event) -> str:
     return str(event.__struct_config__.tag)
 
 
-def decode_event(tag: str, data: bytes, schema: int = SCHEMA) -> AnyEvent:
+def decode_event(
+    tag: str, data: bytes, schema: int = SCHEMA, readable_from: int | None = None
+) -> AnyEvent:
     """Read an event.
 
-    Raises FromTheFuture if its type or its schema is one that this release does not know.
+    Raises FromTheFuture if its type, its schema or a word in it is one that this release does not know.
     """
     if tag not in _known_types:
         raise FromTheFuture(f"this release knows no event of type {tag!r}: upgrade it")
-    if schema == SCHEMA:
-        return _decoder.decode(data)
-    fields = upcast(tag, msgspec.json.decode(data), schema)
-    event: AnyEvent = msgspec.convert(fields, AnyEvent)
+    try:
+        if schema == SCHEMA:
+            return _decoder.decode(data)
+        fields = upcast(tag, msgspec.json.decode(data), schema, readable_from)
+        event: AnyEvent = msgspec.convert(fields, AnyEvent)
+    except msgspec.ValidationError as error:
+        raise FromTheFuture(f"an event {tag!r} cannot be read ({error}): upgrade it") from error
     return event
 
 
@@ -62,7 +67,12 @@ def entry_of(raw: Sequence[Any]) -> LogEntry:
         subject=fields[b"j"].decode(),
         version=int(fields[b"v"]),
         operation=fields[b"o"].decode(),
-        event=decode_event(fields[b"t"].decode(), fields[b"d"], int(fields[b"s"])),
+        event=decode_event(
+            fields[b"t"].decode(),
+            fields[b"d"],
+            int(fields[b"s"]),
+            int(fields[b"r"]) if b"r" in fields else None,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from core.errors import FromTheFuture
 from core.events import WorkerEvent, WorkerStarted
 from core.facts import write_fact
 from core.fleet import Worker, WorkerStatus, check, evolve_worker, worker_subject
-from core.head import read_fields
+from core.head import milliseconds_of, read_fields
 from core.store import EventStore
 from core.trouble import Trouble
 
@@ -39,13 +39,41 @@ class Member(Struct, frozen=True):
         return frozenset(self.worker.models).union(self.heartbeat.models if self.heartbeat else ())
 
 
+class Stranger(Struct, frozen=True):
+    """A worker whose facts a newer release wrote, so that they cannot be read; its heartbeat can be."""
+
+    name: str
+    heartbeat: Heartbeat | None
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that it serves."""
+        return frozenset(self.heartbeat.models if self.heartbeat else ())
+
+
+class Crew(Struct, frozen=True):
+    """Every worker there is, or was within the retention time."""
+
+    members: tuple[Member, ...] = ()
+    strangers: tuple[Stranger, ...] = ()
+
+    @property
+    def everybody(self) -> tuple[Member | Stranger, ...]:
+        return (*self.members, *self.strangers)
+
+    @property
+    def living(self) -> frozenset[str]:
+        """The names of those that are alive."""
+        return frozenset(one.name for one in self.everybody if one.heartbeat)
+
+
 class Roster:
     """Reads and writes the workers of a store."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self._keys = store.shards[0]
-        self._newer = Trouble(log, "workers of a newer release are passed over")
+        self._newer = Trouble(log, "workers of a newer release are there, upgrade this one")
 
     async def record(self, name: str, event: WorkerEvent) -> None:
         """Put a worker's fact on the log. Raises FactRefused if it cannot be, StoreUnavailable."""
@@ -72,23 +100,37 @@ class Roster:
         return WorkerStatus(status.decode()) if status else None
 
     async def members(self) -> list[Member]:
-        """Every worker there is, or was within the retention time. Raises StoreUnavailable."""
+        """Every worker whose facts this release can read. Raises StoreUnavailable."""
+        return list((await self.crew()).members)
+
+    async def crew(self) -> Crew:
+        """Every worker. Raises StoreUnavailable."""
         rows = await functions.call(
             self._store.client, "roster", [self._keys.subjects], {"prefix": self._keys.prefix}
         )
-        members, newer = [], []
-        for row in rows:
+        members: list[Member] = []
+        strangers: list[Stranger] = []
+        for name, flat, beat in rows:
+            heartbeat = _heartbeat(beat)
             try:
-                members.append(_member(*row))
+                members.append(_member(name.decode(), flat, heartbeat))
             except FromTheFuture:
-                newer.append(row[0].decode())
-        if newer:
-            self._newer.is_there(", ".join(newer))
-        return members
+                strangers.append(Stranger(name.decode(), heartbeat))
+        if strangers:
+            self._newer.is_there(", ".join(sorted(stranger.name for stranger in strangers)))
+        return Crew(tuple(members), tuple(strangers))
 
 
-def _member(name: bytes, flat: list[bytes], beat: bytes | None) -> Member:
+def _member(name: str, flat: list[bytes], heartbeat: Heartbeat | None) -> Member:
     worker, log_ids, _ = read_fields(flat, Worker)
-    heartbeat = msgspec.json.decode(beat, type=Heartbeat) if beat else None
-    started_at_ms = int(log_ids[0].partition("-")[0])
-    return Member(name.decode(), worker, started_at_ms, heartbeat)
+    return Member(name, worker, milliseconds_of(log_ids[0]), heartbeat)
+
+
+def _heartbeat(said: bytes | None) -> Heartbeat | None:
+    """What a worker last said; of one that says it in a way that is not ours, that it is alive."""
+    if said is None:
+        return None
+    try:
+        return msgspec.json.decode(said, type=Heartbeat)
+    except msgspec.ValidationError:
+        return Heartbeat(running=0, models=())

@@ -13,14 +13,13 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from core import functions
-from core.appender import Appender, Record, new_record
+from core.appender import Appender, Record, new_record, rewriting
 from core.commands import Command
 from core.durability import Barrier, NoBarrier, Written
 from core.effects import IN_A_LANE, Counter, effects
 from core.errors import (
     Conflict,
     DuplicateKey,
-    FromTheFuture,
     NotOwner,
     QueueFull,
     StoreError,
@@ -37,7 +36,7 @@ from core.keys import LaneName, ShardKeys, count_field
 from core.log import LogEntry, entry_of, submitted_in
 from core.redis import answering, is_transient
 from core.states import Job, Queued, Running, Scheduled, has_ended
-from core.upcast import SCHEMA
+from core.upcast import newer_than_us
 
 _CONFLICTS_MAX: Final = 100
 
@@ -177,8 +176,7 @@ class EventStore:
                 record.lane = self._lane_key(job_id, before)
             case Fence(claim, worker):
                 record.fence = (claim, worker)
-        reply = await self._appenders[self.keys_of(job_id).shard].send(record)
-        recorded = Recorded(after, _log_ids(job_id, reply))
+        recorded = Recorded(after, await self.write(self.keys_of(job_id).shard, record))
         if has_ended(after) or has_ended(before):  # The end of a life, or the beginning of one.
             await self._confirm(job_id, after.version, recorded.log_ids[-1])
         return recorded
@@ -257,7 +255,10 @@ class EventStore:
 
         Raises Conflict without the newer state, and what `append` raises.
         """
-        return _log_ids(record.subject, await self._appenders[shard].send(record))
+        reply = await self._appenders[shard].send(record)
+        if reply[:2] == [b"refused", b"older_schema"]:
+            reply = await self._appenders[shard].send(rewriting(record))
+        return _log_ids(record.subject, reply)
 
     def _record(
         self, job_id: str, before: Job | None, events: Sequence[JobEvent], after: Job
@@ -306,10 +307,7 @@ def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
         case [b"refused", b"not_owner", _]:
             raise NotOwner(f"{subject} was taken over")
         case [b"refused", b"newer_schema", schema]:
-            raise FromTheFuture(
-                f"{subject} was written under schema {schema.decode()}; "
-                f"this release knows up to {SCHEMA}: upgrade it"
-            )
+            raise newer_than_us(f"job {subject}" if ":" not in subject else subject, int(schema))
         case [b"refused", b"out_of_memory", percent]:
             raise StoreFull(f"Redis uses {percent.decode()} % of its memory: no new jobs")
         case [b"refused", b"error", bytes() as text]:

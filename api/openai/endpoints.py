@@ -14,10 +14,11 @@ from api.bodies import AskOperation
 from api.callers import CallerLeft, unless_left
 from api.desk import Desk
 from api.errors import ApiError
-from api.openai.outcomes import failure, job_header, not_in_time, stopping
+from api.openai.outcomes import failure, job_header, newer, not_in_time, stopping
 from api.openai.schemas import ModelList, model_list, read_request
 from api.openai.stream import answer_stream
 from api.schemas import SubmitJob
+from core.errors import FromTheFuture
 from core.events import Completed, Kind
 from core.states import has_ended
 from core.store import View
@@ -99,6 +100,8 @@ async def _answer(
     except CallerLeft:
         on_left()
         raise
+    except FromTheFuture as error:
+        raise newer(job.id, error) from error
     return _answered(desk, job.id, view)
 
 

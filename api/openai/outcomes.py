@@ -3,6 +3,7 @@
 from typing import Final
 
 from api.errors import ApiError
+from core.errors import FromTheFuture
 from core.events import AnyEvent, ErrorKind, Failed
 from core.states import status_of
 from core.store import View
@@ -43,6 +44,12 @@ def stopping(job_id: str) -> ApiError:
     """The error for a job whose caller was waiting at an API that is told to stop."""
     message = f"the API stops; the job goes on: GET /v1/jobs/{job_id}?wait=60"
     return ApiError(503, "stopping", message, job_id=job_id, headers=_FINAL | job_header(job_id))
+
+
+def newer(job_id: str, error: FromTheFuture) -> ApiError:
+    """The error for a job that a newer release has gone on with, in a way that this one cannot read."""
+    message = f"{error}; the job goes on: GET /v1/jobs/{job_id}?wait=60"
+    return ApiError(503, "store_newer", message, job_id=job_id, headers=_FINAL | job_header(job_id))
 
 
 def job_header(job_id: str) -> dict[str, str]:

@@ -13,10 +13,11 @@ from litestar.response.sse import ServerSentEventMessage
 
 from api.desk import Desk
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view
-from api.openai.outcomes import failure, stopping
+from api.openai.outcomes import failure, newer, stopping
 from api.openai.schemas import usage_chunk
 from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after
 from core.bells import Bell
+from core.errors import FromTheFuture
 from core.events import Completed, Kind
 from core.head import Head
 from core.output import Chunk, read_output
@@ -82,6 +83,8 @@ async def _events(
                 raise stopping(job_id) from None
             yield COMMENT
             continue
+        except FromTheFuture as error:
+            raise newer(job_id, error) from error
         for chunk in chunks:
             _check_follows(job_id, cursor, chunk, has_sent=has_sent)
             cursor, has_sent = chunk.id, True

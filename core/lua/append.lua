@@ -75,6 +75,9 @@ local function refusal(keys, record, at, totals, watermark)
     if at[3] and tonumber(at[3]) > record.schema then
         return { 'refused', 'newer_schema', at[3] }
     end
+    if at[3] and tonumber(at[3]) < record.schema and not record.rewrite then
+        return { 'refused', 'older_schema', at[3] } -- The change alone would leave two shapes in one head.
+    end
     if record.fence then
         local claim, worker = unpack(record.fence)
         if tonumber(at[4]) ~= claim or at[5] ~= worker then
@@ -107,9 +110,13 @@ end
 local function write_events(keys, record, args, totals)
     local ids = {}
     for i, event in ipairs(record.events) do
-        ids[i] = redis.call('XADD', keys[1], '*', 'j', record.subject, 'v', record.expected + i,
-            't', event[1], 'd', args[event[2]], 'o', record.op, 'q', totals.sequence + 1,
-            's', record.schema)
+        local fields = { 'j', record.subject, 'v', record.expected + i, 't', event[1],
+            'd', args[event[2]], 'o', record.op, 'q', totals.sequence + 1, 's', record.schema }
+        if record.readable_from < record.schema then
+            fields[#fields + 1] = 'r'
+            fields[#fields + 1] = record.readable_from
+        end
+        ids[i] = redis.call('XADD', keys[1], '*', unpack(fields))
         totals.sequence = totals.sequence + 1
     end
     return ids
@@ -130,8 +137,22 @@ local function enter_lane(keys, record)
     return entry
 end
 
+-- What an older release wrote goes, but for what is kept here: log ids, times, the lane entry.
+local KEPT = { entry = true, due_at = true, deadline_at = true }
+
+local function forget_fields(head)
+    for _, field in ipairs(redis.call('HKEYS', head)) do
+        if not KEPT[field] and not tonumber(field) then
+            redis.call('HDEL', head, field)
+        end
+    end
+end
+
 local function write_head(keys, record, ids, entry)
     local head, fields = keys[record.head], record.set
+    if record.rewrite then
+        forget_fields(head)
+    end
     for i, id in ipairs(ids) do
         fields[#fields + 1] = tostring(record.expected + i)
         fields[#fields + 1] = id

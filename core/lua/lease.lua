@@ -1,4 +1,5 @@
--- renew: keep what is still this consumer's. emit: write output for a claim that is still current.
+-- renew: keep what is still this consumer's. release: leave it to a newer release's workers. emit: write
+-- output for a claim that is still current.
 
 -- KEYS  pairs of lane, head
 -- ARGV  {consumer, entries}
@@ -17,6 +18,18 @@ local function renew(keys, ask)
         replies[i] = { owned and 1 or 0, tonumber(redis.call('HGET', head, 'version') or 0) }
     end
     return replies
+end
+
+-- KEYS  lane, head
+-- ARGV  {consumer, entry}
+-- Reply 1, or 0 if it was no longer this consumer's
+local function release(keys, ask)
+    local at = table_of(redis.call('HGETALL', keys[2]))
+    if owner_of(keys[1], ask.entry) ~= ask.consumer or at.entry ~= ask.entry then
+        return 0
+    end
+    hand_over(keys[1], ask.entry, at)
+    return 1
 end
 
 -- KEYS  pairs of head, output
@@ -52,4 +65,5 @@ local function emit(keys, ask, args)
 end
 
 register('renew', renew, { 'allow-oom' })
+register('release', release, { 'allow-oom' })
 register('emit', emit, { 'allow-oom' })

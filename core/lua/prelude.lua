@@ -6,6 +6,7 @@
 -- those carry the same hash tag, so they are in the declared slot.
 
 local GROUP = 'workers'
+local HANDED_OVER = 'newer-release' -- A consumer that is nobody: see `hand_over`.
 
 local function register(name, callback, flags)
     redis.register_function {
@@ -53,4 +54,21 @@ end
 local function owner_of(lane, entry)
     local pending = redis.pcall('XPENDING', lane, GROUP, entry, entry, 1)
     return pending[1] and pending[1][2]
+end
+
+-- Say whether a newer release than the caller's wrote a head, so that the caller can change nothing of it.
+local function is_newer(at, ask)
+    return tonumber(at.schema or 0) > ask.schema
+end
+
+-- Leave an entry, whose head a newer release wrote, to that release's workers: a waiting job to their next
+-- claim, which looks here first; a running one to their next recovery, as silent as can be. It stays
+-- pending, and in its place.
+local function hand_over(lane, entry, at)
+    if at.worker then
+        redis.call('XCLAIM', lane, GROUP, HANDED_OVER, 0, entry, 'TIME', 0, 'JUSTID')
+    else
+        redis.call('XCLAIM', lane, GROUP, HANDED_OVER, 0, entry, 'JUSTID')
+        redis.call('PUBLISH', 'respool:bell:work', HANDED_OVER)
+    end
 end

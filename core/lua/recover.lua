@@ -1,7 +1,7 @@
 -- recover: take over entries whose consumer has been silent for a lease.
 --
 -- KEYS  watch, lanes
--- ARGV  {consumer, lease_ms, outage_ms, cursors, count, prefix}
+-- ARGV  {consumer, lease_ms, outage_ms, cursors, count, prefix, schema}
 -- Reply {milliseconds until anything may be recovered (0: now),
 --        for each lane {next cursor, entries as {entry id, job id, head, owner}}}
 --
@@ -33,6 +33,17 @@ local function owners_from(lane, cursor, ask)
     return owners
 end
 
+-- XAUTOCLAIM does not ask whose head it is. What this release can do nothing with goes back to whom it
+-- was taken from, and is as silent as it was, for a newer release's worker to find at its next look. A
+-- waiting job that was handed over is recovered by nobody, as it is not lost: it waits for a claim.
+local function give_back(lane, entry, owner, at)
+    if owner == HANDED_OVER or owner == '' then
+        hand_over(lane, entry, at)
+    else
+        redis.call('XCLAIM', lane, GROUP, owner, 0, entry, 'TIME', 0, 'JUSTID')
+    end
+end
+
 local function recover_lane(lane, cursor, ask)
     if redis.call('EXISTS', lane) == 0 then
         return { '0-0', {} }
@@ -44,11 +55,14 @@ local function recover_lane(lane, cursor, ask)
     for _, entry in ipairs(reply[2]) do
         local job = field_of(entry, 'j')
         local head = redis.call('HGETALL', ask.prefix .. 'job:' .. job)
-        if table_of(head).entry == entry[1] then
-            taken[#taken + 1] = { entry[1], job, head, owners[entry[1]] or '' }
-        else
+        local at, owner = table_of(head), owners[entry[1]] or ''
+        if at.entry ~= entry[1] then
             redis.call('XACK', lane, GROUP, entry[1])
             redis.call('XDEL', lane, entry[1])
+        elseif is_newer(at, ask) or (owner == HANDED_OVER and not at.worker) then
+            give_back(lane, entry[1], owner, at)
+        else
+            taken[#taken + 1] = { entry[1], job, head, owner }
         end
     end
     return { reply[1], taken }
