@@ -64,7 +64,7 @@ class SubmitOperation(Operation):
     """The submission as the OpenAPI document shows it."""
 
     def to_schema(self) -> dict[str, Any]:
-        return super().to_schema() | {"requestBody": _json_body(_inlined(SubmitJob))}
+        return super().to_schema() | {"requestBody": body_of(SubmitJob)}
 
 
 @dataclass
@@ -80,6 +80,11 @@ class AskOperation(Operation):
             "description": "OpenAI's request. What Respool does not know goes to the upstream as it is.",
         }
         return super().to_schema() | {"requestBody": _json_body(schema)}
+
+
+def body_of(kind: type) -> dict[str, Any]:
+    """A request's body that is a `kind`, as the OpenAPI document shows it."""
+    return _json_body(_inlined(kind))
 
 
 def _json_body(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Requeue and cancel by filter, as an operator needs it after an incident: with a dry run, page by page."""
 
 import asyncio
-from typing import Annotated, Final
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
 from litestar import Controller, post
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Operation
 from litestar.params import RawBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
-from api.bodies import decode_body
+from api.bodies import body_of, decode_body
 from api.desk import BY_API, Desk
 from api.errors import ApiError
 from api.lists import checked, filter_of
@@ -58,16 +60,24 @@ class BulkDone(Struct, frozen=True, kw_only=True):
     cursor: str | None  # To go on with; null when all that match were seen.
 
 
+@dataclass
+class BulkOperation(Operation):
+    """A call by filter, as the OpenAPI document shows it."""
+
+    def to_schema(self) -> dict[str, Any]:
+        return super().to_schema() | {"requestBody": body_of(Bulk)}
+
+
 class BulkController(Controller):
     path = "/v1/jobs"
     tags = ("jobs",)
 
-    @post("/requeue", status_code=HTTP_200_OK)
+    @post("/requeue", status_code=HTTP_200_OK, operation_class=BulkOperation)
     async def requeue_all(self, body: RawBody, desk: NamedDependency[Desk]) -> BulkDone:
         """Give all failed, cancelled or expired jobs that match another life, the newest first."""
         return await _carry_out(desk, decode_body(body, Bulk), Requeue(by=BY_API), ENDED)
 
-    @post("/cancel", status_code=HTTP_200_OK)
+    @post("/cancel", status_code=HTTP_200_OK, operation_class=BulkOperation)
     async def cancel_all(self, body: RawBody, desk: NamedDependency[Desk]) -> BulkDone:
         """Cancel all jobs that match and have not ended, the newest first."""
         return await _carry_out(desk, decode_body(body, Bulk), Cancel(by=BY_API), OPEN)

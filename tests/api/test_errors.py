@@ -58,7 +58,7 @@ async def test_an_unknown_path_is_not_found(api: Api) -> None:
 
 async def test_a_wrong_method_is_told_which_are_allowed(api: Api) -> None:
     for method, path, allowed in [
-        ("DELETE", "/v1/jobs", {"POST", "OPTIONS"}),
+        ("DELETE", "/v1/jobs", {"GET", "POST", "OPTIONS"}),
         ("PUT", "/v1/jobs/7", {"GET", "OPTIONS"}),
         ("GET", "/v1/jobs/7/cancel", {"POST", "OPTIONS"}),
         ("POST", "/readyz", {"GET", "OPTIONS"}),

@@ -56,7 +56,7 @@ async def test_the_api_describes_every_way_to_a_job(api: Api) -> None:
     paths = (await api.http.get("/openapi.json")).json()["paths"]
     ways = {path.removeprefix("/v1/jobs") for path in paths if path.startswith("/v1/jobs")}
     job = "/{job_id}"
-    assert ways == {"", job, *(job + way for way in WAYS)}
+    assert ways == {"", "/cancel", "/requeue", job, *(job + way for way in WAYS)}
 
 
 async def test_the_documentation_is_a_page(api: Api) -> None:
