@@ -1,4 +1,7 @@
-"""The processes of a chaos run: two APIs and four workers on one Redis, each behind a proxy of its own."""
+"""The processes of a chaos run: two APIs, four workers and two projectors on one Redis.
+
+Each is behind a proxy of its own.
+"""
 
 import asyncio
 import shutil
@@ -16,6 +19,7 @@ from tests.servers import RedisServer, debian_redis, free_port, valkey
 
 WORKERS: Final = ("worker-0", "worker-1", "worker-2", "worker-3")
 APIS: Final = ("api-0", "api-1")
+PROJECTORS: Final = ("projector-0", "projector-1")
 SHARDS: Final = 2
 LEASE_SECONDS: Final = 1
 GRACE_SECONDS: Final = 1
@@ -73,7 +77,7 @@ class Cluster:
         shards = ("--shards", str(SHARDS))
         migration = Process(log_path, "migrate", *shards, REDIS_URL=self.server.url)
         assert await asyncio.to_thread(migration.wait) == 0, migration.output
-        for place in APIS + WORKERS:
+        for place in APIS + WORKERS + PROJECTORS:
             await self._start(place)
         self._watching = asyncio.create_task(self._watch())
         async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(_READY_SECONDS):
@@ -153,7 +157,7 @@ class Cluster:
         self.members[place] = member
 
     def _role(self, place: str) -> tuple[str]:
-        return ("api" if place in APIS else "worker",)
+        return (place.partition("-")[0],)
 
     def _settings(self, place: str, proxy: Proxy) -> dict[str, str]:
         settings = {"REDIS_URL": proxy.url, "LEASE_SECONDS": str(LEASE_SECONDS)}

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from tests.chaos.cluster import APIS, LEASE_SECONDS, WORKERS, Cluster
+from tests.chaos.cluster import APIS, LEASE_SECONDS, PROJECTORS, WORKERS, Cluster
 
 REDIS: Final = "redis"
 MEAN_GAP_SECONDS: Final = 1.9
@@ -27,6 +27,8 @@ class Kind(StrEnum):
     WORKER_DRAINED = "worker drained (SIGTERM)"
     API_KILLED = "API killed (SIGKILL)"
     API_STOPPED = "API stopped (SIGTERM)"
+    PROJECTOR_KILLED = "projector killed (SIGKILL)"
+    PROJECTOR_FROZEN = "projector frozen (SIGSTOP)"
     CUT = "all connections reset"
     CUT_IN_REPLY = "connection reset in mid-reply"
     STALLED = "connections stalled within the lease"
@@ -37,13 +39,14 @@ class Kind(StrEnum):
     REDIS_FROZEN = "Redis frozen (SIGSTOP)"
 
 
-# A bag is emptied before the next one: fifteen faults are of every kind.
+# A bag is emptied before the next one: so many faults are of every kind.
 _BAG: Final = (*Kind, Kind.WORKER_KILLED, Kind.WORKER_FROZEN)
 
 _WITHIN: Final = (0.2 * LEASE_SECONDS, 0.7 * LEASE_SECONDS)
 _BEYOND: Final = (1.5 * LEASE_SECONDS, 3.0 * LEASE_SECONDS)
 _LASTS_SECONDS: Final = {
     Kind.WORKER_FROZEN: _BEYOND,
+    Kind.PROJECTOR_FROZEN: _BEYOND,
     Kind.STALLED: _WITHIN,
     Kind.STALLED_LONG: _BEYOND,
     Kind.REPLIES_STALLED: _BEYOND,
@@ -118,8 +121,10 @@ def _targets(kind: Kind) -> Iterable[str]:
             return APIS[1:]
         case Kind.WORKER_FROZEN:
             return WORKERS
+        case Kind.PROJECTOR_KILLED | Kind.PROJECTOR_FROZEN:
+            return PROJECTORS
         case _:
-            return WORKERS + APIS
+            return WORKERS + APIS + PROJECTORS
 
 
 async def inject(cluster: Cluster, fault: Fault) -> Injected:
@@ -133,11 +138,11 @@ async def inject(cluster: Cluster, fault: Fault) -> Injected:
     injected = Injected(fault=fault, at_ms=at_ms, pid=member.process.pid)
     proxy = member.proxy
     match fault.kind:
-        case Kind.WORKER_KILLED | Kind.API_KILLED:
+        case Kind.WORKER_KILLED | Kind.API_KILLED | Kind.PROJECTOR_KILLED:
             await cluster.kill(member)
         case Kind.WORKER_DRAINED | Kind.API_STOPPED:
             await cluster.drain(member)
-        case Kind.WORKER_FROZEN:
+        case Kind.WORKER_FROZEN | Kind.PROJECTOR_FROZEN:
             member.process.send(signal.SIGSTOP)
             await asyncio.sleep(fault.lasts_seconds)
             member.process.send(signal.SIGCONT)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Final
 from core.redis import connect
 from core.roster import Roster
 from core.store import Bounds, EventStore
+from projections.building import log_lengths
+from projections.generations import serving
 from tests.chaos.cluster import APIS, LEASE_SECONDS, SHARDS, WORKERS, Cluster
 from tests.chaos.faults import Fault, Injected, draw, inject
 from tests.chaos.front import Front
@@ -18,6 +21,7 @@ from tests.chaos.load import Load
 from tests.chaos.report import Memory, Report
 from tests.chaos.spy import Spy
 from tests.chaos.verdict import judge
+from tests.projections.views import check_views
 
 CLIENTS: Final = 24
 _WARM_UP_SECONDS: Final = 2.0
@@ -48,6 +52,7 @@ async def run(seed: int, count: int, folder: Path, say: Say) -> Report:
                 await load.close()
                 await spy.close()
         figures, misdeeds = await judge(store, load, spy, injected)
+        misdeeds += await _wrong_views(store)
         after, memory = _resident(cluster), await client.info("memory")
         await cluster.stop()
         wrong += [*misdeeds, *front.violations, *cluster.violations, *cluster.tracebacks()]
@@ -112,6 +117,26 @@ async def _worked_off(store: EventStore, client: Any) -> list[str]:
             what = f"jobs {open_jobs}; silent workers that nobody missed: {silent}"
             return [f"not worked off within {_WORKED_OFF_SECONDS:g} s: {what}"]
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _wrong_views(store: EventStore) -> list[str]:
+    """Wait until the views have come to the end of the log; nothing, if they are its fold."""
+    until = time.monotonic() + _WORKED_OFF_SECONDS
+    while True:
+        ends = await log_lengths(store)
+        at = [await view.checkpoint() for view in (await serving(store)).views(store)]
+        if [one.sequence for one in at] == ends:
+            break
+        if time.monotonic() > until:
+            return [
+                f"the views are at {at}, and the log at {ends}, {_WORKED_OFF_SECONDS:g} s later"
+            ]
+        await asyncio.sleep(_POLL_SECONDS)
+    try:
+        await check_views(store)
+    except AssertionError:
+        return [f"the views are not the fold of their log:\n{traceback.format_exc()}"]
+    return []
 
 
 def _resident(cluster: Cluster) -> dict[str, int | None]:

@@ -7,7 +7,7 @@ from tests.chaos.faults import Kind, draw
 from tests.chaos.run import run
 
 SEED = 7
-FAULTS = 15
+FAULTS = 17
 
 
 def say_nothing(_: str) -> None:
