@@ -80,6 +80,28 @@ async def embedded_store(data_dir: Path, durability: Durability) -> AsyncIterato
             (data_dir / "store.json").unlink(missing_ok=True)
 
 
+async def running_store(data_dir: Path) -> str:
+    """The URL of the store that `respool up` runs on a data directory. Raises DataDirError if none does."""
+    where = f"RESPOOL_DATA_DIR is {str(data_dir)!r}"
+    try:
+        found = msgspec.json.decode((data_dir / "store.json").read_bytes(), type=_Running)
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataDirError(
+            f"no store: set REDIS_URL, or let `respool up` run on its data directory ({where})"
+        ) from error
+    url = f"redis://{HOST}:{found.port}/0"
+    client = connect(url)
+    try:
+        is_it = (await client.config_get("dir")).get("dir") == str(data_dir.resolve())
+    except (RedisError, OSError):
+        is_it = False
+    finally:
+        await client.aclose()
+    if not is_it:
+        raise DataDirError(f"the store of `respool up` does not run ({where}): start that first")
+    return url
+
+
 def _command(data_dir: Path, port: int, durability: Durability) -> list[str]:
     settings = {
         "bind": HOST,

@@ -20,6 +20,7 @@ from cli.lists import jobs, queues, usage, workers
 from cli.logs import configure_logging
 from cli.loop import run
 from cli.queues import pause, resume
+from cli.replay import replay
 from cli.roles import run_worker, running_api, running_projector, stop_on_signals, without_password
 from cli.serving import PortTaken
 from cli.up import up as run_up
@@ -221,6 +222,6 @@ def migrate(plan_only: bool, shards: int) -> None:
 
 for command in (
     *(submit, show, watch, cancel, requeue, pause, resume),
-    *(jobs, queues, workers, usage),
+    *(jobs, queues, workers, usage, replay),
 ):
     cli.add_command(command)

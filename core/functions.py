@@ -30,6 +30,8 @@ _PARTS: Final = (
     "fleet",
     "project",
     "views",
+    "seen",
+    "mend",
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -15,6 +15,7 @@ WORK_BELL = BELL + WORK_BELL_NAME  # A lane that somebody was hungry for has wor
 HANDED_OVER = "newer-release"  # Who holds what waits for a newer release's workers: nobody.
 META = "respool:{0}:meta"  # Shard count, incarnation, applied migrations.
 MIGRATION_LOCK = "respool:{0}:migrating"
+REPAIR_LOCK = "respool:{0}:repairing"
 
 
 _LANES = frozenset(lane.value for lane in Lane)
@@ -64,6 +65,11 @@ class ShardKeys(Struct, frozen=True):
     def sequence(self) -> str:
         """The last sequence number given to a log entry."""
         return f"{self.prefix}sequence"
+
+    @property
+    def gaps(self) -> str:
+        """A hash: numbers of the log that are missing for good, as an operator has accepted."""
+        return f"{self.prefix}gaps"
 
     @property
     def counts(self) -> str:

@@ -1,5 +1,6 @@
 """Reading the log as what it is: a dense run of entries, each of which this release can read, or not."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from core.log import LogEntry, entry_of
 from core.redis import answering
 from core.store import EventStore
 from core.tail import NO_ENTRY
+from projections.gaps import Missing
 
 
 class Gap(StoreError):
@@ -56,10 +58,16 @@ async def read(
         return streams[0][1] if streams else []
 
 
-def parse(keys: ShardKeys, raws: list[Any], sequence: int, after: str) -> Run:
+def parse(
+    keys: ShardKeys,
+    raws: list[Any],
+    sequence: int,
+    after: str,
+    accepts: Callable[[Missing], bool] = lambda _: False,
+) -> Run:
     """Entries as they were written, which have to follow number `sequence`, of entry `after`.
 
-    Raises Gap if some are missing.
+    Raises Gap if some are missing, unless `accepts` says that this is known.
     """
     entries: list[LogEntry | Poison] = []
     for raw in raws:
@@ -71,7 +79,10 @@ def parse(keys: ShardKeys, raws: list[Any], sequence: int, after: str) -> Run:
         except _UNREADABLE as error:
             entry = _poison(raw, error)
         if entry.sequence != sequence:
-            raise Gap(_missing(keys, sequence, after, entry))
+            missing = Missing(sequence, entry.sequence - 1, after, entry.id)
+            if not accepts(missing):
+                raise Gap(_missing(keys, sequence, after, entry))
+            sequence = entry.sequence
         after = entry.id
         entries.append(entry)
     return Run(entries)
@@ -86,7 +97,10 @@ def _missing(keys: ShardKeys, sequence: int, after: str, found: LogEntry | Poiso
             else f"{sequence} to {found.sequence - 1}"
         )
         begin = "its start" if after == NO_ENTRY else f"entry {after}"
-        return f"{where} lacks number {lost}: {begin} is followed by {found.id}, number {found.sequence}"
+        return (
+            f"{where} lacks number {lost}: {begin} is followed by {found.id}, number {found.sequence}; "
+            "`respool replay repair --accept-gaps` goes on without"
+        )
     return (
         f"{where} has entry {found.id} as number {found.sequence} where {sequence} should come: "
         "it lost its end, and has others under the same numbers"

@@ -73,7 +73,7 @@ class Batch:
         subject = entry.subject
         if subject in self._passed_over:
             return
-        before = self.rows.get(subject) or self.before.get(subject)
+        before = self.row_of(subject)
         after = track(before, entry)
         self.rows[subject] = after
         functions = _COUNTS.get(type(entry.event))
@@ -97,6 +97,14 @@ class Batch:
         if subject not in self._passed_over:
             self.parked[subject] = parked
             self._passed_over.add(subject)
+
+    def row_of(self, subject: str) -> Row | None:
+        """A subject's row so far."""
+        return self.rows.get(subject) or self.before.get(subject)
+
+    def look_from(self, horizon: Horizon) -> None:
+        """Have a later horizon from here on; buckets that are over by then may still be counted."""
+        self._horizon = horizon
 
     def changes(self, projections: tuple[Projection, ...] = PROJECTIONS) -> Changes:
         """What the batch changes in the view."""

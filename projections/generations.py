@@ -84,6 +84,13 @@ async def all_of(store: EventStore) -> list[Generation]:
     return [Generation(number, made[number]) for number in sorted(made)]
 
 
+async def abandon(store: EventStore, half_built: Generation) -> None:
+    """Give up a generation that is being built. Raises StoreUnavailable."""
+    async with answering():
+        await store.client.hdel(VIEWS, f"building:{half_built.fingerprint}")
+    await drop(store, half_built)
+
+
 async def drop(store: EventStore, old: Generation) -> None:
     """Delete a generation, its checkpoints first, so that nobody commits to it any more.
 

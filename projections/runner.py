@@ -15,6 +15,7 @@ from core.store import EventStore
 from projections.checkpoint import Checkpoint, Held, View
 from projections.feed import Poison, parse, read
 from projections.fold import Batch, Parked
+from projections.gaps import Gaps, accepted
 from projections.pruning import prune
 from projections.rows import Row, Unfoldable
 
@@ -42,6 +43,7 @@ class Runner:
         self._at: Checkpoint | None = None
         self._rows: dict[str, Row] = {}  # Some of them, as they are at the checkpoint.
         self._parked: dict[str, Parked] = {}
+        self._gaps = Gaps()
 
     async def advance(self, block_ms: int | None = None) -> int:
         """Fold the next batch, waited for at most `block_ms`; how many entries it had.
@@ -51,7 +53,7 @@ class Runner:
         """
         at = await self._resumed()
         raws = await read(self._store, self._keys.shard, at.entry, self._batch_entries, block_ms)
-        run = parse(self._keys, raws, at.sequence, at.entry)
+        run = parse(self._keys, raws, at.sequence, at.entry, self._gaps.have)
         if not run.entries:
             _raise(run.stopped)
             return 0
@@ -87,6 +89,7 @@ class Runner:
         if self._at is None:
             at = await self._view.verified_checkpoint()
             self._parked = await self._view.parked()
+            self._gaps = await accepted(self._store.client, self._keys)
             self._at = at
         return self._at
 
@@ -108,7 +111,7 @@ class Runner:
                 if self._strict:
                     raise Unfoldable(f"entry {entry.id} of {entry.subject}: {entry.why}")
                 batch.park(entry.subject, Parked(entry.id, entry.why))
-            elif self._strict:
+            elif self._strict and not self._gaps.explain(entry, batch.row_of(entry.subject)):
                 batch.add(entry)
             else:
                 batch.add_or_park(entry)

@@ -116,6 +116,29 @@ local function say_stopped(keys, ask)
     end
 end
 
+-- project_hold: let the view stand still for a while, or no longer.
+--
+-- KEYS  checkpoint
+-- ARGV  {for_ms, until_ms}: how long from now on; 0: no longer, if it was held until then, and not by another
+-- Reply {held until, commits}; nothing if there is no such view
+--
+-- A hold ends by itself, so that one whose holder was killed stops nobody for long.
+local function hold(keys, ask)
+    local at = redis.call('HMGET', keys[1], 'commits', 'held_until_ms')
+    if not at[1] then
+        return false
+    end
+    local until_ms = tonumber(at[2] or 0)
+    if ask.for_ms > 0 then
+        until_ms = math.max(until_ms, now_ms() + ask.for_ms)
+        redis.call('HSET', keys[1], 'held_until_ms', string.format('%.0f', until_ms))
+    elseif until_ms == ask.until_ms then
+        redis.call('HDEL', keys[1], 'held_until_ms')
+    end
+    return { until_ms, tonumber(at[1]) }
+end
+
 register('project', project, { 'allow-oom' })
+register('project_hold', hold, { 'allow-oom' })
 register('project_stopped', say_stopped, { 'allow-oom' })
 register('project_rows', rows_of, { 'allow-oom' })

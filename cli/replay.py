@@ -1,0 +1,168 @@
+"""`respool replay`: what the log tells. `verify` holds the store against it, `repair` mends the store."""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from cli.client import json_option
+from cli.embedded import running_store
+from cli.logs import configure_logging
+from cli.loop import run
+from cli.roles import without_password
+from core.errors import StoreError
+from core.redis import connect
+from core.settings import read_settings
+from core.store import EventStore
+from migrations.runner import shard_count
+from projections.replay.repair import Repaired, repair
+from projections.replay.verify import Progress, Report, Tell, verify
+
+_PATIENCE_SECONDS: Final = 5.0
+
+
+@click.group()
+def replay() -> None:
+    """What the log tells: hold the store against it, and mend what differs.
+
+    At REDIS_URL; without it, in the store of the `respool up` that runs on RESPOOL_DATA_DIR.
+    """
+
+
+@replay.command("verify")
+@json_option
+def verify_command(as_json: bool) -> None:
+    """Compare everything that is derived from the log with the log.
+
+    Jobs may go on meanwhile. Exit status 1 if anything differs; each difference is named.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 respool replay verify
+    """
+
+    async def work(store: EventStore, tell: Tell) -> Report:
+        return (await verify(store, tell))[0]
+
+    report = _on_the_store(work)
+    if as_json:
+        _print_json(_as_json(report))
+    else:
+        _print(report)
+    sys.exit(1 if report.differences else 0)
+
+
+@replay.command("repair")
+@click.option(
+    "--accept-gaps",
+    is_flag=True,
+    help="Go on without the entries that the log lacks; jobs that they were of are parked.",
+)
+@json_option
+def repair_command(accept_gaps: bool, as_json: bool) -> None:
+    """Write what is derived from the log anew where it differs from the log.
+
+    Jobs may go on meanwhile. Exit status 1 if something is left that the log cannot tell.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 respool replay repair
+    """
+
+    async def work(store: EventStore, tell: Tell) -> Repaired:
+        return await repair(store, accept_gaps=accept_gaps, tell=tell)
+
+    repaired = _on_the_store(work)
+    if as_json:
+        mended = [_finding(one) for one in repaired.mended]
+        _print_json({"mended": mended, **_as_json(repaired.report)})
+    else:
+        for one in repaired.mended:
+            click.echo(f"mended: {one}")
+        _print(repaired.report)
+    sys.exit(1 if repaired.report.differences else 0)
+
+
+def _on_the_store(work: Callable[[EventStore, Tell], Coroutine[Any, Any, Any]]) -> Any:
+    async def role() -> Any:
+        async with _store() as store:
+            with _progress() as tell:
+                return await work(store, tell)
+
+    return run(role())
+
+
+@asynccontextmanager
+async def _store() -> AsyncIterator[EventStore]:
+    """The store that the environment names. Raises StoreError, SettingsError, DataDirError."""
+    settings = read_settings({k: v for k, v in os.environ.items() if v.strip()})
+    configure_logging(settings.log_format, settings.log_level)
+    url = settings.redis_url or await running_store(settings.respool_data_dir)
+    client = connect(url)
+    try:
+        yield EventStore(client, await shard_count(client), settings.bounds(_PATIENCE_SECONDS))
+    except StoreError as error:
+        raise type(error)(f"{error} (the store is {without_password(url)})") from error
+    finally:
+        await client.aclose()
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """Bars with the time that is left, where somebody watches."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(progress: Progress) -> None:
+            name = f"shard {progress.shard}: {progress.what}"
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=progress.done, total=progress.of)
+
+        yield tell
+
+
+def _print(report: Report) -> None:
+    for one in report.accepted:
+        click.echo(f"accepted: {one}")
+    for one in report.differences:
+        click.echo(str(one))
+    compared = (
+        f"{report.entries} log entries, {report.subjects} jobs, workers and queues: heads, lanes, "
+        "timers, counts and views"
+    )
+    count = len(report.differences)
+    said = "as the log says" if not count else f"{count} difference{'s' if count > 1 else ''}"
+    click.echo(f"{compared}: {said}")
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "entries": report.entries,
+        "subjects": report.subjects,
+        "differences": [_finding(one) for one in report.differences],
+        "accepted": [_finding(one) for one in report.accepted],
+    }
+
+
+def _finding(one: Any) -> dict[str, Any]:
+    return {**msgspec.to_builtins(one), "message": str(one)}
+
+
+def _print_json(value: Any) -> None:
+    click.echo(msgspec.json.encode(value))

@@ -1,0 +1,86 @@
+"""What the log says that a subject's head, lane entry and timers should be. Pure."""
+
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from core.effects import Timer, counter_of
+from core.head import changes, milliseconds_of
+from core.keys import LaneName, count_field
+from core.states import Queued, Running, Scheduled
+from core.upcast import SCHEMA
+from projections.rows import JobRow, QueueRow, Row, WorkerRow
+
+
+class Derived(Struct):
+    """One subject, as it should be. Texts are as Redis has them."""
+
+    fields: dict[str, str]  # Of the head, all but the lane entry.
+    timers: dict[str, int]
+    lane: LaneName | None  # Where it has an entry.
+    worker: str | None  # For whom that is pending; None: perhaps for somebody.
+    ended_ms: int | None
+
+
+NOTHING = Derived({}, {}, None, None, None)
+
+
+def derived(row: Row, log_ids: Sequence[str]) -> Derived:
+    """What should be there of a subject; `log_ids` are those of its versions."""
+    state = row.job if isinstance(row, JobRow) else _state(row)
+    flat, _ = changes(None, state)
+    fields = {str(name): str(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    fields["schema"] = str(SCHEMA)
+    for version, log_id in enumerate(log_ids, 1):
+        fields[str(version)] = log_id
+    timers: dict[str, int] = {}
+    lane = worker = None
+    if isinstance(row, JobRow):
+        timers = _timers(row, log_ids)
+        for timer, due_ms in timers.items():
+            fields[f"{timer}_at"] = str(due_ms)
+        job = row.job
+        if isinstance(job, Queued | Running):
+            lane = LaneName(job.lane, job.queue, job.model)
+        if isinstance(job, Running):
+            worker = job.worker
+    return Derived(fields, timers, lane, worker, row.ended_ms)
+
+
+def _state(row: WorkerRow | QueueRow) -> Struct:
+    return row.worker if isinstance(row, WorkerRow) else row.queue
+
+
+def _timers(row: JobRow, log_ids: Sequence[str]) -> dict[str, int]:
+    job, timers = row.job, {}
+    if isinstance(job, Scheduled) and row.due_ms is not None:
+        timers[str(Timer.DUE)] = row.due_ms
+    if isinstance(job, Scheduled | Queued) and job.deadline_ms is not None:
+        timers[str(Timer.DEADLINE)] = milliseconds_of(log_ids[job.born - 1]) + job.deadline_ms
+    return timers
+
+
+def counted(rows: Iterable[Row]) -> Tally[str]:
+    """How many jobs each queue has waiting, scheduled and running."""
+    counts: Tally[str] = Tally()
+    for row in rows:
+        if isinstance(row, JobRow):
+            counter = counter_of(row.job)
+            if counter is not None:
+                counts[count_field(counter, row.job.queue)] += 1
+    return counts
+
+
+def facts(rows: dict[str, Row]) -> list[str]:
+    """The workers and queues among all subjects."""
+    return [subject for subject in rows if ":" in subject]
+
+
+def lane_names(rows: Iterable[Row]) -> set[str]:
+    """Every lane that may be there because of these jobs."""
+    served = {(row.job.queue, row.job.model) for row in rows if isinstance(row, JobRow)}
+    return {str(LaneName(lane, *pair)) for pair in served for lane in _LANES}
+
+
+_LANES = tuple(type(LaneName.parse("front:q:m").lane))

@@ -1,0 +1,169 @@
+"""A shard's log, folded in memory: the rows of all subjects, and what is wrong with the log itself.
+
+Pure, and tolerant: unlike a runner it goes on over whatever it cannot fold, and remembers it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from core.head import position_of
+from core.keys import ShardKeys
+from core.log import LogEntry
+from core.tail import NO_ENTRY
+from projections.feed import Gap, Poison, parse
+from projections.fold import Batch, Horizon, Parked
+from projections.gaps import Gaps, Missing
+from projections.replay.findings import Finding, Kind
+from projections.rows import Row, Unfoldable
+
+
+class Unreadable(Struct, frozen=True):
+    """A subject whose history cannot be folded."""
+
+    why: str
+    is_accepted: bool
+
+
+class History:
+    """A log from its start to `entry`, which is its number `sequence`."""
+
+    def __init__(self, keys: ShardKeys, gaps: Gaps, horizon: Horizon) -> None:
+        self.keys = keys
+        self.gaps = gaps
+        self.batch = Batch({}, (), horizon)
+        self.sequence = 0
+        self.entry = NO_ENTRY
+        self.entries = 0
+        self.log_ids: dict[str, list[str]] = {}
+        self.missing: list[Missing] = []
+        self.unreadable: dict[str, Unreadable] = {}
+        self.findings: list[Finding] = []
+        self._operations: set[str] = set()
+        self._operation = ""
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        return self.batch.rows
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether nothing is missing but what was accepted."""
+        return all(self.gaps.have(missing) for missing in self.missing)
+
+    def add(self, raws: list[Any]) -> None:
+        """Fold the entries that come next. Raises FromTheFuture."""
+        try:
+            run = parse(self.keys, raws, self.sequence, self.entry, self._note_missing)
+        except Gap as error:  # Numbers that were used twice.
+            run = parse(self.keys, raws[:1], int(raws[0][1][b"q"]) - 1, self.entry)
+            self._wrong(str(error))
+            self._fold(run.entries)
+            if raws[1:]:
+                self.add(raws[1:])
+            return
+        self._fold(run.entries)
+        if run.stopped is not None:
+            raise run.stopped
+
+    def _fold(self, entries: list[LogEntry | Poison]) -> None:
+        add, log_ids = self.batch.add, self.log_ids
+        for entry in entries:
+            subject = entry.subject
+            if isinstance(entry, Poison):
+                self._park(subject, entry.id, entry.why, is_accepted=False)
+                continue
+            ids = log_ids.get(subject)
+            if ids is None:
+                log_ids[subject] = [entry.id]
+            else:
+                ids.append(entry.id)
+            if entry.operation != self._operation:
+                self._begin(entry)
+            try:
+                add(entry)
+            except Unfoldable as error:
+                explained = self.gaps.explain(entry, self.batch.row_of(subject))
+                self._park(subject, entry.id, str(error), is_accepted=explained)
+        if entries:
+            self.sequence, self.entry = entries[-1].sequence, entries[-1].id
+            self.entries += len(entries)
+
+    def _begin(self, entry: LogEntry) -> None:
+        """One more append begins: its events follow each other, and it is in the log once."""
+        self._operation = entry.operation
+        if entry.operation in self._operations:
+            self._wrong(
+                f"operation {entry.operation} of {entry.subject} was written twice, again as {entry.id}"
+            )
+        self._operations.add(entry.operation)
+
+    def _park(self, subject: str, entry: str, why: str, *, is_accepted: bool) -> None:
+        self.unreadable.setdefault(subject, Unreadable(why, is_accepted))
+        self.batch.park(subject, Parked(entry, why))
+
+    def _note_missing(self, missing: Missing) -> bool:
+        if missing.last < missing.first:
+            return False
+        if self.missing and self.missing[-1].first == missing.first:
+            del self.missing[-1]  # It was the lost end, when that was all there was.
+        self.missing.append(missing)
+        return True
+
+    def note_lost_end(self, sequence: int, last_id: str) -> None:
+        """Remember that the log has lost its last entries, up to number `sequence`."""
+        self.missing.append(Missing(self.sequence + 1, sequence, self.entry, last_id))
+
+    def gap_with(self, log_id: str) -> Missing | None:
+        """The gap that an entry may have been in."""
+        return next((one for one in self.missing if one.had(log_id)), None)
+
+    def has_come_to(self, entry: str) -> bool:
+        """Say whether an entry was folded already, or would have been."""
+        return position_of(self.entry) >= position_of(entry)
+
+    def _wrong(self, what: str) -> None:
+        self.findings.append(
+            Finding(
+                kind=Kind.LOG,
+                shard=self.keys.shard,
+                subject=what,
+                name="",
+                stored="so",
+                expected="otherwise",
+            )
+        )
+
+    def of_the_log(self) -> list[Finding]:
+        """What is wrong with the log itself."""
+        return [
+            *self.findings,
+            *map(self._of_missing, self.missing),
+            *(self._of_unreadable(*one) for one in self.unreadable.items()),
+        ]
+
+    def _of_missing(self, missing: Missing) -> Finding:
+        return Finding(
+            kind=Kind.LOG,
+            shard=self.keys.shard,
+            subject=f"number {missing}",
+            name="",
+            stored=None,
+            expected=f"between {missing.after} and {missing.until}",
+            is_accepted=self.gaps.have(missing),
+        )
+
+    def _of_unreadable(self, subject: str, unreadable: Unreadable) -> Finding:
+        return Finding(
+            kind=Kind.LOG,
+            shard=self.keys.shard,
+            subject=f"history of {subject}",
+            name="",
+            stored=unreadable.why,
+            expected="one that can be folded",
+            is_accepted=unreadable.is_accepted,
+        )
+
+
+Told = Callable[[str, int, int], None]  # What is being done, how much of it is done, of how much.
