@@ -1,9 +1,9 @@
-"""What the read side does: entries/s of a rebuild, and how far views lag behind an engine at full load.
+"""What the read side does: entries/s of a rebuild and of verify, and how far views lag at full load.
 
     python -m benchmarks.projections                 all of it, about three minutes
-    python -m benchmarks.projections --only lag      one part: rebuild or lag
+    python -m benchmarks.projections --only lag      one part: fold or lag
 
-A rebuild is measured beside what it cannot do without, reading and decoding the same log, in the same
+Both are measured beside what they cannot do without, reading and decoding the same log, in the same
 round. The lag is that of `respool projector` while the engine's benchmark submits and works.
 """
 
@@ -27,6 +27,7 @@ from migrations.runner import migrate
 from projections.building import build, log_lengths
 from projections.feed import read
 from projections.generations import serving
+from projections.replay.verify import verify
 
 JOBS = 50_000
 LAG_JOBS = 60_000
@@ -34,7 +35,7 @@ _SAMPLE_SECONDS = 0.05
 
 
 def main() -> None:
-    parts = {"rebuild": rebuild, "lag": lag}
+    parts = {"fold": fold, "lag": lag}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=parts, help="one part instead of all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
@@ -47,24 +48,35 @@ def main() -> None:
                 asyncio.run(part(redis, arguments.rounds))
 
 
-async def rebuild(redis: BenchmarkRedis, rounds: int) -> None:
-    """Entries/s of reading and decoding alone, and of folding all views anew."""
+async def fold(redis: BenchmarkRedis, rounds: int) -> None:
+    """Entries/s of reading and decoding alone, of folding all views anew, and of `replay verify`."""
     redis.empty()
     for what in ("submit", "work"):
         await _peer(what, redis, JOBS)
     store = await _store(redis)
     [entries] = await log_lengths(store)
-    rates: dict[str, list[float]] = {"read and decode": [], "rebuild": []}
+    ways: dict[str, Callable[[], Awaitable[object]]] = {
+        "read and decode": lambda: _decode(store),
+        "rebuild": lambda: build(store),
+        "verify": lambda: _verify(store),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        rates["read and decode"].append(entries / await _seconds(lambda: _decode(store)))
-        rates["rebuild"].append(entries / await _seconds(lambda: build(store)))
+        for name, way in ways.items():
+            rates[name].append(entries / await _seconds(way))
     await store.client.aclose()
     alone = statistics.median(rates["read and decode"])
+    print(f"{entries:,} entries of {JOBS:,} jobs")
     for name, values in rates.items():
         median = statistics.median(values)
         print(
             f"{name}: {median:,.0f} entries/s (median of {rounds}), {median / alone:.2f} of alone"
         )
+
+
+async def _verify(store: EventStore) -> None:
+    report, _ = await verify(store)
+    assert not report.findings, report.findings
 
 
 async def _decode(store: EventStore) -> None:
