@@ -4,7 +4,6 @@
 -- such view. What a view consists of, `projections/` says.
 
 local CELL = 'cell:'
-local REFILL = 16
 
 local function position(checkpoint)
     local at = redis.call('HMGET', checkpoint, 'sequence', 'entry', 'stopped')
@@ -28,56 +27,71 @@ local function matching_cells(names, wanted)
     return cells
 end
 
--- The newest members of a cell that are older than `before`.
-local function refill(cell, ask, before, count)
-    cell.members = redis.call('ZRANGE', ask.prefix .. cell.name, before, ask.from, 'BYLEX', 'REV',
-        'LIMIT', 0, count)
-    cell.at = 1
+-- The newest `count` members of a cell that are older than `before`.
+local function read_cell(name, ask, before, count)
+    return redis.call('ZRANGE', ask.prefix .. name, before, ask.from, 'BYLEX', 'REV', 'LIMIT', 0, count)
 end
 
--- Only the `limit` cells with the newest first members can have anything among the newest `limit`.
+-- Put a cell among others, which are sorted by what comes next in them, the newest last.
+local function put(cells, cell)
+    local low, high = 1, #cells + 1
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        if cells[middle].next > cell.next then
+            high = middle
+        else
+            low = middle + 1
+        end
+    end
+    table.insert(cells, low, cell)
+end
+
+-- The cells with the newest members; no more cells than members are wanted, as another one cannot have
+-- any of those.
 local function newest_cells(names, ask)
     local cells = {}
     for _, name in ipairs(matching_cells(names, ask.wanted)) do
-        local cell = { name = name }
-        refill(cell, ask, ask.before, 1)
-        if cell.members[1] then
-            cells[#cells + 1] = cell
+        local members = read_cell(name, ask, ask.before, 1)
+        local next = members[1]
+        if next and (#cells < ask.limit or next > cells[1].next) then
+            put(cells, { name = name, members = members, at = 1, next = next })
+            if #cells > ask.limit then
+                table.remove(cells, 1)
+            end
         end
     end
-    table.sort(cells, function(a, b) return a.members[1] > b.members[1] end)
-    for i = ask.limit + 1, #cells do
-        cells[i] = nil
-    end
     return cells
+end
+
+-- A cell without the member that was taken. Each time that one is read on, it is by twice as much: so it
+-- is read at most twice as far as it is shown.
+local function read_on(cell, ask, left)
+    cell.at = cell.at + 1
+    cell.next = cell.members[cell.at]
+    if not cell.next and left > 0 then
+        local read = #cell.members
+        cell.members = read_cell(cell.name, ask, '(' .. cell.members[read], math.min(2 * read, left))
+        cell.at, cell.next = 1, cell.members[1]
+    end
+    return cell.next
 end
 
 -- KEYS  checkpoint, names, rows
 -- ARGV  {prefix, wanted, before, from, limit, digits}: bounds as ZRANGE BYLEX takes them; how many
 --       digits of a member come before the job's id
--- Reply {checkpoint, {member, row} …}, newest first
+-- Reply {checkpoint, {member …}, {row …}}, newest first
 local function list(keys, ask)
-    local reply, cells = { position(keys[1]) }, newest_cells(keys[2], ask)
-    while #reply <= ask.limit do
-        local newest
-        for _, cell in ipairs(cells) do
-            local member = cell.members[cell.at]
-            if member and (not newest or member > newest.members[newest.at]) then
-                newest = cell
-            end
-        end
-        if not newest then
-            break
-        end
-        local member = newest.members[newest.at]
-        local job = string.sub(member, ask.digits + 1)
-        reply[#reply + 1] = { member, redis.call('HGET', keys[3], job) }
-        newest.at = newest.at + 1
-        if newest.at > #newest.members then
-            refill(newest, ask, '(' .. member, REFILL)
+    local cells, members, jobs = newest_cells(keys[2], ask), {}, {}
+    while #cells > 0 and #members < ask.limit do
+        local cell = table.remove(cells)
+        members[#members + 1] = cell.next
+        jobs[#jobs + 1] = string.sub(cell.next, ask.digits + 1)
+        if read_on(cell, ask, ask.limit - #members) then
+            put(cells, cell)
         end
     end
-    return reply
+    local rows = jobs[1] and redis.call('HMGET', keys[3], unpack(jobs)) or {}
+    return { position(keys[1]), members, rows }
 end
 
 -- KEYS  checkpoint, hashes …

@@ -55,10 +55,11 @@ async def list_jobs(reader: Reader, which: Filter, limit: int, cursor: str | Non
         lambda view: [view.keys.names, view.keys.rows],
         lambda view: ask | {"prefix": view.keys.prefix},
     )
-    merged = merge(*replies, key=lambda found: found[0], reverse=True)
-    found = [(member.decode(), decode(row)) for member, row in islice(merged, limit) if row]
-    jobs = tuple(row for _, row in found if isinstance(row, JobRow))
-    next_cursor = make_cursor(found[-1][0]) if len(found) == limit else None
+    lists = [zip(members, rows, strict=True) for members, rows in replies]
+    found = list(islice(merge(*lists, reverse=True), limit))
+    rows = [decode(row) for _, row in found if row]
+    jobs = tuple(row for row in rows if isinstance(row, JobRow))
+    next_cursor = make_cursor(found[-1][0].decode()) if len(found) == limit else None
     return Page(jobs, next_cursor, position)
 
 
