@@ -61,14 +61,14 @@ async def check_view(store: EventStore, shard: Shard, told: Told) -> list[Findin
 @asynccontextmanager
 async def _held(store: EventStore, view: View) -> AsyncIterator[None]:
     """Let a view stand still in the block. Killed in it, the view goes on after HOLD_MS."""
-    until_ms = await _hold(store, view, HOLD_MS)
+    until_ms = await hold(store, view, HOLD_MS)
 
     async def renew() -> None:
         nonlocal until_ms
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
             with suppress(StoreError):
-                until_ms = await _hold(store, view, HOLD_MS)
+                until_ms = await hold(store, view, HOLD_MS)
 
     renewing = asyncio.create_task(renew())
     try:
@@ -77,10 +77,14 @@ async def _held(store: EventStore, view: View) -> AsyncIterator[None]:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         with suppress(StoreError, Moved):
-            await _hold(store, view, 0, until_ms)
+            await hold(store, view, 0, until_ms)
 
 
-async def _hold(store: EventStore, view: View, for_ms: int, until_ms: int = 0) -> int:
+async def hold(store: EventStore, view: View, for_ms: int, until_ms: int = 0) -> int:
+    """Let a view stand still for so long from now; 0: no longer, if it was held until `until_ms`.
+
+    Until when it is held. Raises Moved if there is no such view, StoreUnavailable.
+    """
     ask = {"for_ms": for_ms, "until_ms": until_ms}
     reply = await functions.call(store.client, "project_hold", [view.keys.checkpoint], ask)
     if reply is None:
