@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -29,9 +30,7 @@ NOTHING = Derived({}, {}, None, None, None)
 def derived(row: Row, log_ids: Sequence[str]) -> Derived:
     """What should be there of a subject; `log_ids` are those of its versions."""
     state = row.job if isinstance(row, JobRow) else _state(row)
-    flat, _ = changes(None, state)
-    fields = {str(name): str(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    fields["schema"] = str(SCHEMA)
+    fields = dict(_fields_of(state))
     for version, log_id in enumerate(log_ids, 1):
         fields[str(version)] = log_id
     timers: dict[str, int] = {}
@@ -46,6 +45,15 @@ def derived(row: Row, log_ids: Sequence[str]) -> Derived:
         if isinstance(job, Running):
             worker = job.worker
     return Derived(fields, timers, lane, worker, row.ended_ms)
+
+
+@lru_cache(maxsize=10_000)
+def _fields_of(state: Struct) -> dict[str, str]:
+    """A state as a head has it. Jobs of one kind that had one life each are many, and all the same."""
+    flat, _ = changes(None, state)
+    fields = {str(name): str(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    fields["schema"] = str(SCHEMA)
+    return fields
 
 
 def _state(row: WorkerRow | QueueRow) -> Struct:

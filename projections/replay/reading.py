@@ -1,8 +1,8 @@
 """What verify reads from Redis, in pages, the next one asked for while one is being worked on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
@@ -15,6 +15,9 @@ from projections.replay.subjects import Seen, seen_of
 LOG_PAGE: Final = 1_000
 SUBJECTS_PAGE: Final = 300
 _ITEMS_PAGE: Final = 500
+_TURNS_TO_SEND: Final = 4  # Of the event loop, to take a connection and write to it.
+
+Answer = TypeVar("Answer")
 
 
 class Look(Struct):
@@ -44,12 +47,20 @@ async def log_pages(
         while raws := await reading:
             is_last = len(raws) < LOG_PAGE
             if not is_last:
-                reading = asyncio.create_task(read(raws[-1][0].decode()))
+                reading = await _begun(read(raws[-1][0].decode()))
             yield raws
             if is_last:
                 return
     finally:
         reading.cancel()
+
+
+async def _begun(asking: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
+    """A task whose request is on its way, so that Redis works on it while we do on the last answer."""
+    task = asyncio.create_task(asking)
+    for _ in range(_TURNS_TO_SEND):
+        await asyncio.sleep(0)
+    return task
 
 
 async def looks(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> AsyncIterator[Look]:
@@ -64,7 +75,7 @@ async def looks(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> 
         for after in [*pages[1:], None]:
             seen = await looking
             if after is not None:
-                looking = asyncio.create_task(look(store, keys, after))
+                looking = await _begun(look(store, keys, after))
             yield seen
     finally:
         looking.cancel()
