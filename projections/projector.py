@@ -64,14 +64,15 @@ class Projector:
         """Fold what comes, until there is trouble or somebody else does it."""
         loop = asyncio.get_running_loop()
         runner = Runner(self._store, view, batch_entries=self._batch_entries)
-        prune_at = loop.time()
+        prune_at, is_pruned = loop.time(), True
         while True:
             try:
-                folded = await runner.advance(_BLOCK_MS)
+                folded = await runner.advance(_BLOCK_MS if is_pruned else None)
                 trouble.is_over()
                 if loop.time() >= prune_at:
-                    await runner.prune(await clock_ms(self._store))
-                    prune_at = loop.time() + _PRUNE_EVERY_SECONDS
+                    is_pruned = await runner.prune(await clock_ms(self._store))
+                    if is_pruned:
+                        prune_at = loop.time() + _PRUNE_EVERY_SECONDS
             except Held as held:
                 await asyncio.sleep(held.seconds)
                 continue

@@ -16,7 +16,7 @@ from projections.checkpoint import Checkpoint, Held, View
 from projections.feed import Poison, parse, read
 from projections.fold import Batch, Parked
 from projections.gaps import Gaps, accepted
-from projections.pruning import prune
+from projections.pruning import EVERY_MS, prune
 from projections.rows import Row, Unfoldable
 
 BATCH_ENTRIES: Final = 1_000
@@ -71,8 +71,11 @@ class Runner:
         _raise(run.stopped)
         return len(run.entries)
 
-    async def prune(self, now_ms: int) -> None:
-        """Forget some of what is old by now, if it is time to. Raises as `advance` does."""
+    async def prune(self, now_ms: int) -> bool:
+        """Forget some of what is old by now, if it is time to; whether that was all of it.
+
+        Raises as `advance` does.
+        """
         at = await self._resumed()
         try:
             self._at = await prune(self._store, self._view, at, now_ms)
@@ -83,6 +86,7 @@ class Runner:
             raise
         if self._at is not at:
             self._rows.clear()
+        return now_ms - self._at.horizon.counts_ms < EVERY_MS
 
     async def _resumed(self) -> Checkpoint:
         """Where the view is; looked up, and held against the log, if that is not known."""
