@@ -29,6 +29,7 @@ _PARTS: Final = (
     "view",
     "fleet",
     "project",
+    "generations",
     "views",
     "seen",
     "mend",

@@ -14,8 +14,7 @@ from core.trouble import Trouble
 from projections.building import clock_ms
 from projections.checkpoint import Held, Moved, View
 from projections.feed import read
-from projections.generations import all_of, drop, serving
-from projections.registry import fingerprint
+from projections.generations import drop_abandoned, serving
 from projections.runner import BATCH_ENTRIES, Runner
 
 log = logging.getLogger(__name__)
@@ -26,9 +25,7 @@ _GATHER_SECONDS: Final = 0.02  # So that what comes one by one is not committed 
 _STANDBY_SECONDS: Final = 1.0
 _AFTER_TROUBLE_SECONDS: Final = 1.0
 _PRUNE_EVERY_SECONDS: Final = 60.0
-_ABANDONED_MS: Final = (
-    3_600_000  # A projector of its release would have moved its horizon meanwhile.
-)
+ABANDONED_MS: Final = 3_600_000  # A projector of its release would have moved it meanwhile.
 
 
 class Projector:
@@ -61,7 +58,7 @@ class Projector:
                 await asyncio.sleep(_AFTER_TROUBLE_SECONDS)
 
     async def _follow(self, view: View, trouble: Trouble) -> None:
-        """Fold what comes, until there is trouble or somebody else does it."""
+        """Fold what comes, until there is trouble, somebody else does it, or another view serves."""
         loop = asyncio.get_running_loop()
         runner = Runner(self._store, view, batch_entries=self._batch_entries)
         prune_at, is_pruned = loop.time(), True
@@ -73,6 +70,8 @@ class Projector:
                     is_pruned = await runner.prune(await clock_ms(self._store))
                     if is_pruned:
                         prune_at = loop.time() + _PRUNE_EVERY_SECONDS
+                    if (await serving(self._store)).number != view.keys.generation:
+                        return  # It was replaced, by somebody who died before he dropped it.
             except Held as held:
                 await asyncio.sleep(held.seconds)
                 continue
@@ -94,38 +93,17 @@ class Projector:
             await asyncio.sleep(_STANDBY_SECONDS)
 
     async def _drop_abandoned(self) -> None:
-        """Drop what older releases served, once none of their projectors runs any more."""
+        """Drop what other releases served, once none of their projectors runs any more."""
         trouble = Trouble(log, "old views are not dropped")
         while True:
             try:
-                await drop_abandoned(self._store, _ABANDONED_MS)
+                now_ms = await clock_ms(self._store)
+                for old in await drop_abandoned(self._store, now_ms, ABANDONED_MS):
+                    log.info("abandoned views were dropped: %s", old.fingerprint)
                 trouble.is_over()
             except StoreError as error:
                 trouble.is_there(error)
             await asyncio.sleep(_PRUNE_EVERY_SECONDS)
-
-
-async def drop_abandoned(store: EventStore, silent_ms: int) -> int:
-    """Drop generations of other releases, older than ours, that nobody has moved for so long; how many.
-
-    Raises StoreUnavailable, StoreNotReady.
-    """
-    ours = await serving(store)
-    dropped = 0
-    for other in await all_of(store):
-        if other.number >= ours.number or other.fingerprint == fingerprint():
-            continue
-        newest_ms = 0
-        for view in other.views(store):
-            try:
-                newest_ms = max(newest_ms, (await view.checkpoint()).horizon.counts_ms)
-            except Moved:  # Half dropped.
-                continue
-        if await clock_ms(store) - newest_ms >= silent_ms:
-            await drop(store, other)
-            log.info("the views of an older release were dropped: %s", other.fingerprint)
-            dropped += 1
-    return dropped
 
 
 async def _say(view: View, error: StoreError) -> None:

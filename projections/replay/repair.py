@@ -14,10 +14,8 @@ from core.queues import Queues
 from core.redis import answering
 from core.store import EventStore
 from projections.building import build
-from projections.checkpoint import LostTail
 from projections.feed import Gap
 from projections.gaps import accept
-from projections.generations import abandon, begin
 from projections.replay.findings import Finding, Kind
 from projections.replay.mending import OF_SUBJECTS, PENDING, mend_subject, mend_totals
 from projections.replay.shard import Shard
@@ -92,13 +90,6 @@ async def _mend(store: EventStore, shards: Sequence[Shard], found: Sequence[Find
 
 async def _build_views(store: EventStore) -> None:
     """Fold the views anew, if the log allows that; verify says what does not."""
-    half_built = await begin(store)
-    try:
-        for view in half_built.views(store):
-            if await store.client.exists(view.keys.checkpoint):
-                await view.verified_checkpoint()
-    except LostTail:
-        await abandon(store, half_built)
     try:
         await build(store)
     except (Gap, Unfoldable):
