@@ -43,6 +43,34 @@ GUARDS = (
         "tests/store",
     ),
     Guard(
+        "an older head is written anew, whole",
+        "core/lua/append.lua",
+        "tonumber(at[3]) < record.schema and not record.rewrite then",
+        "false then",
+        "tests/releases/test_older_heads.py",
+    ),
+    Guard(
+        "a newer head is not an older worker's to claim",
+        "core/lua/claim.lua",
+        "elseif is_newer(at, ask) then",
+        "elseif false then",
+        "tests/releases/test_handing_over.py",
+    ),
+    Guard(
+        "what was handed over is claimed by who can",
+        "core/lua/claim.lua",
+        "if not at.worker and not is_newer(at, ask) then",
+        "if false then",
+        "tests/releases/test_handing_over.py",
+    ),
+    Guard(
+        "recovery gives back what it can do nothing with",
+        "core/lua/recover.lua",
+        "elseif is_newer(at, ask) or (owner == HANDED_OVER and not at.worker) then",
+        "elseif false then",
+        "tests/releases/test_handing_over.py",
+    ),
+    Guard(
         "claim check of an outcome",
         "core/job.py",
         "case Running(), Complete(claim) if claim == job.claims:",
@@ -164,8 +192,8 @@ GUARDS = (
     Guard(
         "acknowledgement of what is left over only",
         "core/lua/claim.lua",
-        "if at.entry == entry[1] and at.lane == ask.lanes[index].lane then",
-        "if at.entry == entry[1] and false then",
+        "if at.entry ~= entry[1] or at.lane ~= ask.lanes[index].lane then",
+        "if true then",
         "tests/store",
     ),
     Guard(

@@ -6,7 +6,7 @@ import pytest
 
 from core import head, log, upcast
 from core.errors import FromTheFuture
-from core.events import Claimed
+from core.events import Claimed, Submitted
 from core.states import Lane, Queued
 
 Fields = dict[str, Any]
@@ -109,3 +109,30 @@ def test_what_a_fourth_schema_wrote_is_refused_by_name() -> None:
         log.decode_event("claimed", b"{}", 4)
     with pytest.raises(FromTheFuture, match="head was written under schema 4"):
         head.head_of([b"schema", b"4"])
+
+
+@pytest.mark.usefixtures("third_schema")
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_a_body_passes_through_every_step_byte_for_byte(schema: int) -> None:
+    body = b'{ "n": 1.10, "o":{"a":1, "a":2}, "big": 12345678901234567890123 , "s":"\\u00e9" }'
+    data = b'{"type":"submitted","queue":"q","model":"m","tenant":"t","request":%s,' % body
+    event = log.decode_event("submitted", data + b'"timeout_ms":5,"attempts_max":3}', schema)
+    assert isinstance(event, Submitted)
+    assert bytes(event.request) == body
+
+
+def test_what_says_that_it_can_be_read_is_read_and_what_it_adds_is_passed_over() -> None:
+    data = b'{"type":"claimed","claim":7,"attempt":1,"worker":"w1","gpu":"a4000"}'
+    newer = upcast.SCHEMA + 1
+    claimed = Claimed(claim=7, attempt=1, worker="w1")
+    assert log.decode_event("claimed", data, newer, readable_from=upcast.SCHEMA) == claimed
+    with pytest.raises(FromTheFuture, match="upgrade it"):
+        log.decode_event("claimed", data, newer, readable_from=newer)
+    with pytest.raises(FromTheFuture, match="upgrade it"):
+        log.decode_event("claimed", data, newer)
+
+
+def test_a_word_that_this_release_does_not_know_is_from_the_future() -> None:
+    data = b'{"type":"attempt_lost","claim":1,"worker":"w1","why":"bored"}'
+    with pytest.raises(FromTheFuture, match=r"'attempt_lost' cannot be read.*bored.*upgrade it"):
+        log.decode_event("attempt_lost", data)
