@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from core import functions
 from core.claim_policy import lanes_to_read, takes_oldest_first
-from core.errors import FromTheFuture
+from core.errors import FromTheFuture, Unreadable
 from core.events import Submitted
 from core.head import Head, head_of
 from core.keys import LaneName, ShardKeys
@@ -130,7 +130,7 @@ def _delivery(
         head = head_of(flat)
         assert head is not None, "the claim function delivers only entries that have a head"
         event = submitted_in(submitted)
-    except FromTheFuture as error:
+    except (FromTheFuture, Unreadable) as error:
         log.error("job %s passed over: %s", job_id.decode(), error)
         return None
     return Delivery(entry.decode(), job_id.decode(), head, event, overdue == 1)

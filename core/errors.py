@@ -12,7 +12,8 @@ RespoolError
     ├── StoreDenied         Redis refuses the user, the password, or a command to that user
     ├── StoreFull           Redis is nearly out of memory: no new jobs, but completions pass
     ├── StoreNotReady       the migrations were not applied, or are those of another release
-    └── FromTheFuture       something was written by a newer release than this one
+    ├── FromTheFuture       something was written by a newer release than this one
+    └── Unreadable          something stored is not as any release wrote it
 
 `core.job.CommandRefused` is the domain's own.
 """
@@ -87,3 +88,7 @@ class StoreNotReady(StoreError):
 
 class FromTheFuture(StoreError):
     """Something was stored by a newer release; this one would drop what it does not know."""
+
+
+class Unreadable(StoreError, ValueError):
+    """Something stored is damaged, or was put there by somebody else."""

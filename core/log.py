@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Raw, Struct
 
-from core.errors import FromTheFuture
+from core.errors import FromTheFuture, Unreadable
 from core.events import AnyEvent, Event, JobEvent, Submitted
 from core.head import milliseconds_of
 from core.upcast import SCHEMA, upcast
@@ -47,7 +47,8 @@ def decode_event(
 ) -> AnyEvent:
     """Read an event.
 
-    Raises FromTheFuture if its type, its schema or a word in it is one that this release does not know.
+    Raises FromTheFuture if its type or its schema is one that this release does not know, or a word in
+    what a newer one wrote; Unreadable for what is no such event.
     """
     if tag not in _known_types:
         raise FromTheFuture(f"this release knows no event of type {tag!r}: upgrade it")
@@ -56,8 +57,11 @@ def decode_event(
             return _decoder.decode(data)
         fields = upcast(tag, _fields_of(data), schema, readable_from)
         return _decoder.decode(msgspec.json.encode(fields))
-    except msgspec.ValidationError as error:
-        raise FromTheFuture(f"an event {tag!r} cannot be read ({error}): upgrade it") from error
+    except msgspec.DecodeError as error:
+        what = f"an event {tag!r} of schema {schema} cannot be read ({error})"
+        if schema > SCHEMA:
+            raise FromTheFuture(f"{what}: upgrade it") from error
+        raise Unreadable(what) from error
 
 
 def _fields_of(data: bytes) -> dict[str, Any]:

@@ -132,11 +132,22 @@ async def test_a_queue_that_a_newer_release_paused_is_told_apart_from_a_store_th
 ) -> None:
     await api.http.post("/v1/queues/slow/pause")
     await subject_is_newer(store, store.shards[0].head("queue:slow"), readable=False)
-    for answer in (
-        await api.http.get("/v1/queues/slow"),
-        await api.http.post("/v1/queues/slow/resume"),
-    ):
-        assert "upgrade it" in error_of(answer, 503, "store_newer")["message"]
+    answer = await api.http.post("/v1/queues/slow/resume")
+    assert "upgrade it" in error_of(answer, 503, "store_newer")["message"]
+
+
+async def test_an_event_that_this_release_does_not_know_is_refused_by_name(
+    api: Api, store: EventStore
+) -> None:
+    job = await a_job(store)
+    keys, client = store.shards[0], store.client
+    fields = {"j": job, "v": 2, "t": "promoted", "d": "{}", "o": "x", "q": 2, "s": 2, "r": 1}
+    words = [str(word) for pair in fields.items() for word in pair]
+    entry = await client.execute_command("XADD", keys.log, "*", *words)
+    await client.execute_command("HSET", keys.head(job), "version", 2, "2", entry)
+    for path in ("", "/result", "/events"):
+        error = error_of(await api.http.get(f"/v1/jobs/{job}{path}"), 503, "store_newer")
+        assert "no event of type 'promoted'" in error["message"]
 
 
 async def test_a_claim_by_an_older_worker_changes_nothing(api: Api, store: EventStore) -> None:
