@@ -26,9 +26,8 @@ from core.roster import Crew, Member, Roster
 from core.states import Scheduled, has_ended
 from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
-from projections.reading.jobs import jobs_before
 from projections.reading.position import Reader
-from projections.reading.queues import drained_per_second
+from projections.reading.queues import place_of
 
 log = logging.getLogger(__name__)
 
@@ -153,15 +152,15 @@ class Desk:
             return job
         try:
             shard = shard_of(job.id)
-            before = await jobs_before(self.reader, job.id, shard, job.queue, job.model)
-            if before is None:
-                return job
-            pace = await drained_per_second(self.reader, job.queue, job.model)
+            place = await place_of(self.reader, job.id, shard, job.queue, job.model)
         except StoreError as error:
             log.debug("job %s is shown without its place: %s", job.id, error)
             return job
-        eta_seconds = round((before + 1) / pace, 1) if pace else None
-        return structs.replace(job, position=before + 1, eta_seconds=eta_seconds)
+        if place is None:
+            return job
+        pace = place.drained_per_second
+        eta_seconds = round((place.before + 1) / pace, 1) if pace else None
+        return structs.replace(job, position=place.before + 1, eta_seconds=eta_seconds)
 
     async def require(self, job_id: str) -> View:
         """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""

@@ -4,6 +4,7 @@
 -- such view. What a view consists of, `projections/` says.
 
 local CELL = 'cell:'
+local LINE = 'line:'
 
 local function position(checkpoint)
     local at = redis.call('HMGET', checkpoint, 'sequence', 'entry', 'stopped')
@@ -104,30 +105,57 @@ local function hashes(keys, _)
     return reply
 end
 
--- KEYS  checkpoint, names, rows
--- ARGV  {prefix}
--- Reply {checkpoint, {line's name, its length, the row of who is first in it} …}
-local function lines(keys, ask)
-    local reply = { position(keys[1]) }
-    for _, name in ipairs(redis.call('SMEMBERS', keys[2])) do
-        if string.sub(name, 1, 5) == 'line:' then
-            local first = redis.call('ZRANGE', ask.prefix .. name, 0, 0)[1]
+-- Counters in several buckets of time, each field added up: {field, sum …}.
+local function summed(keys, first, last)
+    local sums, flat = {}, {}
+    for i = first, last do
+        local counters = redis.call('HGETALL', keys[i])
+        for at = 1, #counters, 2 do
+            sums[counters[at]] = (sums[counters[at]] or 0) + tonumber(counters[at + 1])
+        end
+    end
+    for field, sum in pairs(sums) do
+        flat[#flat + 1] = field
+        flat[#flat + 1] = sum
+    end
+    return flat
+end
+
+-- Who is first in each line: {the line's name, the row …}.
+local function firsts(names, rows, prefix)
+    local flat = {}
+    for _, name in ipairs(redis.call('SMEMBERS', names)) do
+        if string.sub(name, 1, #LINE) == LINE then
+            local first = redis.call('ZRANGE', prefix .. name, 0, 0)[1]
             if first then
-                local waiting = redis.call('ZCARD', ask.prefix .. name)
-                reply[#reply + 1] = { name, waiting, redis.call('HGET', keys[3], first) }
+                flat[#flat + 1] = name
+                flat[#flat + 1] = redis.call('HGET', rows, first)
             end
         end
     end
-    return reply
+    return flat
 end
 
--- KEYS  checkpoint, rows
+-- KEYS  checkpoint, names, rows, depths, the buckets of an hour's pulses, oldest first
+-- ARGV  {prefix, recent}: how many of the last buckets rates are counted over
+-- Reply {checkpoint, depths, who is first in each line, sums of all buckets, sums of the recent ones}
+local function queues(keys, ask)
+    return {
+        position(keys[1]),
+        redis.call('HGETALL', keys[4]),
+        firsts(keys[2], keys[3], ask.prefix),
+        summed(keys, 5, #keys),
+        summed(keys, math.max(5, #keys - ask.recent + 1), #keys),
+    }
+end
+
+-- KEYS  checkpoint, rows, the buckets of what was done
 -- ARGV  {prefix, subjects, running = {set of each subject …}}
--- Reply {checkpoint, {row, {what it runs, since …}} …}
+-- Reply {checkpoint, sums of what was done, {row, {what it runs, since …}} of each subject …}
 local function working(keys, ask)
-    local reply = { position(keys[1]) }
+    local reply = { position(keys[1]), summed(keys, 3, #keys) }
     for i, subject in ipairs(ask.subjects) do
-        reply[i + 1] = {
+        reply[i + 2] = {
             redis.call('HGET', keys[2], subject),
             redis.call('ZRANGE', ask.prefix .. ask.running[i], 0, -1, 'WITHSCORES'),
         }
@@ -135,23 +163,27 @@ local function working(keys, ask)
     return reply
 end
 
--- KEYS  checkpoint, lines in the order of their urgency
--- ARGV  {job}
--- Reply {checkpoint, how many wait before it; -1 if it does not wait}
+-- KEYS  checkpoint, lines in the order of their urgency, the buckets of recent pulses
+-- ARGV  {job, lines, finished}: how many of the keys are lines; the counter of those that ended
+-- Reply {checkpoint, how many wait before the job; -1 if it does not wait; how many ended}
 local function rank(keys, ask)
-    local before = 0
-    for i = 2, #keys do
+    local before, rank_of, ended = 0, -1, 0
+    for i = 2, ask.lines + 1 do
         local at = redis.call('ZRANK', keys[i], ask.job)
         if at then
-            return { position(keys[1]), before + at }
+            rank_of = before + at
+            break
         end
         before = before + redis.call('ZCARD', keys[i])
     end
-    return { position(keys[1]), -1 }
+    for i = ask.lines + 2, #keys do
+        ended = ended + tonumber(redis.call('HGET', keys[i], ask.finished) or 0)
+    end
+    return { position(keys[1]), rank_of, ended }
 end
 
 register('views_list', list, { 'allow-oom' })
 register('views_hashes', hashes, { 'allow-oom' })
-register('views_lines', lines, { 'allow-oom' })
+register('views_queues', queues, { 'allow-oom' })
 register('views_working', working, { 'allow-oom' })
 register('views_rank', rank, { 'allow-oom' })

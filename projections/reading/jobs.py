@@ -9,10 +9,8 @@ from typing import Any
 from msgspec import Struct, structs
 
 from core.keys import LaneName
-from core.states import Lane
 from projections.jobs import TIME_DIGITS, member_of
 from projections.names import escaped
-from projections.queues import line_key
 from projections.reading.position import Position, Reader
 from projections.rows import JobRow, decode
 
@@ -98,23 +96,6 @@ def read_cursor(cursor: str) -> str:
     if not member[:TIME_DIGITS].isdigit() or len(member) <= TIME_DIGITS:
         raise ValueError("takes a cursor as a list gave it")
     return member
-
-
-async def jobs_before(
-    reader: Reader, job_id: str, shard: int, queue: str, model: str
-) -> int | None:
-    """How many wait for the same queue and model, and are claimed before a job; None if it does not wait.
-
-    Only its own shard's lines are looked at, of which each is in order.
-    """
-    keys = [line_key(lane, queue, model) for lane in Lane]
-    _, replies = await reader.ask(
-        "views_rank",
-        lambda view: [view.keys.named(key) for key in keys] if view.keys.shard == shard else [],
-        lambda _: {"job": job_id},
-    )
-    [before] = replies[shard]
-    return before if before >= 0 else None
 
 
 def lane_of(line: str) -> LaneName:

@@ -1,6 +1,6 @@
 """Queues as operators see them: depth, who waits longest, rates, and how long waits and runs take."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -8,9 +8,10 @@ from msgspec import Struct, field
 
 from core.events import Priority
 from core.redis import answering
+from core.states import Lane
 from projections.building import clock_ms
 from projections.names import HOUR_MS, MINUTE_MS
-from projections.queues import DEPTHS, PULSE, percentile_ms
+from projections.queues import DEPTHS, PULSE, line_key, percentile_ms
 from projections.reading.jobs import flat, lane_of
 from projections.reading.position import Position, Reader
 from projections.rows import JobRow, decode
@@ -42,69 +43,92 @@ class QueueView(Struct, frozen=True, kw_only=True):
     run_seconds: Percentiles = Percentiles()
 
 
-Pulses = list[tuple[int, Mapping[str, int]]]  # The start of each minute, and its counters.
+class Place(Struct, frozen=True):
+    """Where a job stands in line."""
+
+    before: int  # How many wait for the same queue and model, and are claimed earlier.
+    drained_per_second: float  # How many of these have ended each second, in the last minutes.
 
 
 async def queues(reader: Reader) -> tuple[Position, list[QueueView]]:
-    """Every queue that has jobs, had some within the hour, or was ever paused, by name.
+    """Every queue that has jobs, had some within the hour, or is paused, by name.
 
     Raises StoreNotReady, StoreUnavailable.
     """
     now_ms = await clock_ms(reader.store)
-    position, depths, pulses = await _counters(reader, now_ms)
-    oldest = await _oldest(reader)
     paused = await _paused(reader)
-    names = {name.split(":")[0] for name in depths} | oldest.keys() | paused
-    names |= {name.split(":")[0] for _, fields in pulses for name in fields}
-    views = [
-        _view(name, depths, pulses, name in paused, oldest.get(name), now_ms)
+    position, replies = await reader.ask(
+        "views_queues",
+        lambda view: [
+            view.keys.names,
+            view.keys.rows,
+            *(view.keys.named(name) for name in (DEPTHS, *PULSE.keys(now_ms - HOUR_MS, now_ms))),
+        ],
+        lambda view: {"prefix": view.keys.prefix, "recent": len(_recent(now_ms))},
+    )
+    depths, lines, hour, recent = zip(*replies, strict=True)
+    oldest = _oldest(lines)
+    of_hour = _by_queue(hour)
+    of_recent, depth_of = _by_queue(recent), _by_queue(depths)
+    names = depth_of.keys() | oldest.keys() | of_hour.keys() | paused
+    return position, [
+        _view(
+            name,
+            depth_of.get(name, {}),
+            of_hour.get(name, {}),
+            _per_minute(of_recent.get(name, {}), now_ms),
+            is_paused=name in paused,
+            oldest_seconds=max(0, now_ms - oldest[name]) / 1_000 if name in oldest else None,
+        )
         for name in sorted(names)
     ]
-    return position, views
 
 
-async def drained_per_second(reader: Reader, queue: str, model: str) -> float:
-    """How many jobs of a queue and model ended each second, over the last five minutes."""
+async def place_of(reader: Reader, job_id: str, shard: int, queue: str, model: str) -> Place | None:
+    """Where a job stands in line; None if it does not wait. Raises StoreNotReady, StoreUnavailable.
+
+    Only its own shard's lines are looked at, of which each is in order.
+    """
     now_ms = await clock_ms(reader.store)
-    _, _, pulses = await _counters(reader, now_ms, _RATE_MS)
-    return per_minute(pulses, f"{queue}:finished:{model}", now_ms) / 60
-
-
-async def _counters(
-    reader: Reader, now_ms: int, span_ms: int = HOUR_MS
-) -> tuple[Position, Counter[str], Pulses]:
-    buckets = PULSE.keys(now_ms - span_ms, now_ms)
-    position, replies = await reader.ask(
-        "views_hashes", lambda view: [view.keys.named(name) for name in (DEPTHS, *buckets)]
-    )
-    summed = [_sum(hashes) for hashes in zip(*replies, strict=True)]
-    starts = (int(name.partition(":")[2]) * 1_000 for name in buckets)
-    return position, summed[0], list(zip(starts, summed[1:], strict=True))
-
-
-def _sum(hashes: Iterable[list[bytes]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for pairs in hashes:
-        for name, value in flat(pairs).items():
-            total[name] += int(value)
-    return total
-
-
-async def _oldest(reader: Reader) -> dict[str, int]:
-    """Since when the first of each queue's lines has waited, in milliseconds since 1970."""
+    lines = [line_key(lane, queue, model) for lane in Lane]
+    names = (*lines, *_recent(now_ms))
     _, replies = await reader.ask(
-        "views_lines",
-        lambda view: [view.keys.names, view.keys.rows],
-        lambda view: {"prefix": view.keys.prefix},
+        "views_rank",
+        lambda view: [view.keys.named(name) for name in names],
+        lambda _: {"job": job_id, "lines": len(lines), "finished": f"{queue}:finished:{model}"},
     )
+    before = replies[shard][0]
+    ended = sum(count for _, count in replies)
+    return Place(before, ended / _recent_seconds(now_ms)) if before >= 0 else None
+
+
+def _recent(now_ms: int) -> list[str]:
+    """The names of the buckets over which rates are counted, of which the last is not yet over."""
+    return PULSE.keys(now_ms - _RATE_MS + MINUTE_MS, now_ms)
+
+
+def _recent_seconds(now_ms: int) -> float:
+    return (_RATE_MS - MINUTE_MS + now_ms % MINUTE_MS) / 1_000
+
+
+def _oldest(shards: Iterable[list[bytes]]) -> dict[str, int]:
+    """Since when the first of each queue's lines has waited, in milliseconds since 1970."""
     oldest: dict[str, int] = {}
-    for lines in replies:
-        for line, _, stored in lines:
-            row = decode(stored)
-            if isinstance(row, JobRow):
-                queue = lane_of(line.decode()).queue
-                oldest[queue] = min(row.since_ms, oldest.get(queue, row.since_ms))
+    for line, stored in (one for lines in shards for one in flat(lines).items()):
+        row = decode(stored)
+        if isinstance(row, JobRow):
+            queue = lane_of(line).queue
+            oldest[queue] = min(row.since_ms, oldest.get(queue, row.since_ms))
     return oldest
+
+
+def _by_queue(shards: Iterable[list[bytes]]) -> dict[str, Counter[str]]:
+    """Counters of each queue: by what they count, whatever the model, summed over the shards."""
+    queues: dict[str, Counter[str]] = {}
+    for name, count in (one for counters in shards for one in flat(counters).items()):
+        queue, what, *_ = name.split(":", 2)
+        queues.setdefault(queue, Counter())[what] += int(count)
+    return queues
 
 
 async def _paused(reader: Reader) -> set[str]:
@@ -119,45 +143,39 @@ async def _paused(reader: Reader) -> set[str]:
 def _view(
     name: str,
     depths: Mapping[str, int],
-    pulses: Pulses,
+    hour: Mapping[str, int],
+    rates: tuple[float, float],
+    *,
     is_paused: bool,
-    oldest_ms: int | None,
-    now_ms: int,
+    oldest_seconds: float | None,
 ) -> QueueView:
-    waiting = {priority.value: depths.get(f"{name}:waiting.{priority}", 0) for priority in Priority}
+    waiting = {priority.value: depths.get(f"waiting.{priority}", 0) for priority in Priority}
+    arrived, finished = rates
     return QueueView(
         name=name,
         paused=is_paused,
         waiting=sum(waiting.values()),
         waiting_by_priority=waiting,
-        scheduled=depths.get(f"{name}:scheduled", 0),
-        running=depths.get(f"{name}:running", 0),
-        oldest_waiting_seconds=None if oldest_ms is None else max(0, now_ms - oldest_ms) / 1_000,
-        arrived_per_minute=per_minute(pulses, f"{name}:arrived:", now_ms),
-        finished_per_minute=per_minute(pulses, f"{name}:finished:", now_ms),
-        wait_seconds=_percentiles(pulses, f"{name}:wait."),
-        run_seconds=_percentiles(pulses, f"{name}:run."),
+        scheduled=depths.get("scheduled", 0),
+        running=depths.get("running", 0),
+        oldest_waiting_seconds=oldest_seconds,
+        arrived_per_minute=arrived,
+        finished_per_minute=finished,
+        wait_seconds=_percentiles(hour, "wait."),
+        run_seconds=_percentiles(hour, "run."),
     )
 
 
-def per_minute(pulses: Pulses, prefix: str, now_ms: int) -> float:
-    """The rate over the last five minutes, of which the running one is not yet over."""
-    first_ms = now_ms - now_ms % MINUTE_MS - _RATE_MS + MINUTE_MS
-    counted = sum(
-        count
-        for start_ms, fields in pulses
-        if start_ms >= first_ms
-        for name, count in fields.items()
-        if name.startswith(prefix)
-    )
-    return round(counted * MINUTE_MS / (now_ms - first_ms), 3)
+def _per_minute(recent: Mapping[str, int], now_ms: int) -> tuple[float, float]:
+    """How many arrived and how many ended a minute, in the last minutes."""
+    minutes = _recent_seconds(now_ms) / 60
+    arrived, finished = (recent.get(what, 0) / minutes for what in ("arrived", "finished"))
+    return round(arrived, 3), round(finished, 3)
 
 
-def _percentiles(pulses: Pulses, prefix: str) -> Percentiles:
-    counts: defaultdict[int, int] = defaultdict(int)
-    for _, fields in pulses:
-        for name, count in fields.items():
-            if name.startswith(prefix):
-                counts[int(name.removeprefix(prefix).partition(":")[0])] += count
+def _percentiles(hour: Mapping[str, int], what: str) -> Percentiles:
+    counts = {
+        int(name.removeprefix(what)): count for name, count in hour.items() if name.startswith(what)
+    }
     found = [percentile_ms(counts, share) for share in (0.5, 0.9, 0.99)]
     return Percentiles(*(None if ms is None else round(ms / 1_000, 4) for ms in found))

@@ -1,6 +1,7 @@
 """Workers as operators see them: what each is, runs now, and has done in the last day."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -51,15 +52,16 @@ async def workers(reader: Reader) -> tuple[Position, list[WorkerView]]:
     now_ms = await clock_ms(reader.store)
     subjects = [f"worker:{member.name}" for member in members]
     running = [running_key(member.name) for member in members]
+    buckets = DONE.keys(now_ms - DAY_MS, now_ms)
     position, replies = await reader.ask(
         "views_working",
-        lambda view: [view.keys.rows],
+        lambda view: [view.keys.rows, *(view.keys.named(name) for name in buckets)],
         lambda view: {"prefix": view.keys.prefix, "subjects": subjects, "running": running},
     )
-    done = await _done(reader, now_ms)
+    done = _done(reply[0] for reply in replies)
     views = []
     for at, member in enumerate(members):
-        found = [reply[at] for reply in replies]
+        found = [reply[at + 1] for reply in replies]
         row = next((decode(row) for row, _ in found if row), None)
         history = row.history if isinstance(row, WorkerRow) else ()
         jobs = [job for _, pairs in found for job in _running(pairs, now_ms)]
@@ -95,14 +97,10 @@ def _last_word_ms(history: tuple[Transition, ...]) -> int | None:
     return history[-1].at_ms if history else None
 
 
-async def _done(reader: Reader, now_ms: int) -> dict[str, Counter[str]]:
-    names = DONE.keys(now_ms - DAY_MS, now_ms)
-    _, replies = await reader.ask(
-        "views_hashes", lambda view: [view.keys.named(name) for name in names]
-    )
+def _done(shards: Iterable[list[bytes]]) -> dict[str, Counter[str]]:
+    """How often each worker's attempts ended how."""
     done: dict[str, Counter[str]] = {}
-    for pairs in (pairs for reply in replies for pairs in reply):
-        for name, count in flat(pairs).items():
-            what, _, worker = name.partition(":")
-            done.setdefault(worker, Counter())[what] += int(count)
+    for name, count in (one for counters in shards for one in flat(counters).items()):
+        what, _, worker = name.partition(":")
+        done.setdefault(worker, Counter())[what] += int(count)
     return done
