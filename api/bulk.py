@@ -16,8 +16,10 @@ from api.desk import BY_API, Desk
 from api.errors import ApiError
 from api.lists import checked, filter_of
 from core.commands import Cancel, Command, Requeue
-from core.errors import NotDurable, UnknownJob
-from core.job import CommandRefused
+from core.errors import Conflict, NotDurable, UnknownJob
+from core.job import CommandRefused, decide
+from core.states import status_of
+from core.store import EventStore
 from projections.reading.jobs import Filter, list_jobs, read_cursor
 from projections.rows import JobRow
 
@@ -95,8 +97,8 @@ async def _carry_out(
         async def one(row: JobRow) -> None:
             async with room:
                 try:
-                    await desk.store.execute(row.id, command)
-                except (CommandRefused, UnknownJob) as error:
+                    await _execute(desk.store, row.id, command, which.statuses)
+                except (CommandRefused, UnknownJob, _MovedOn) as error:
                     refused.append(Refusal(row.id, str(error)))
                 except NotDurable as error:  # It was done, and may be taken back by a power cut.
                     refused.append(Refusal(row.id, str(error)))
@@ -110,6 +112,30 @@ async def _carry_out(
         job_ids=[row.id for row in rows],
         cursor=cursor,
     )
+
+
+class _MovedOn(Exception):
+    """The job is no longer in a status that was meant."""
+
+
+async def _execute(
+    store: EventStore, job_id: str, command: Command, statuses: tuple[str, ...]
+) -> None:
+    """Carry a command out as long as the job is in one of these statuses, whatever the list said.
+
+    Whoever cancels what is queued does not want to stop what has begun to run meanwhile. Raises
+    _MovedOn, and what `EventStore.execute` raises.
+    """
+    job = (await store.require(job_id)).job
+    while True:
+        if status_of(job) not in statuses:
+            raise _MovedOn(f"the job is {status_of(job)} by now")
+        try:
+            await store.append(job_id, job, decide(job, command))
+        except Conflict as conflict:
+            job = conflict.newer or (await store.require(job_id)).job
+        else:
+            return
 
 
 def _filter(asked: Bulk, allowed: tuple[str, ...]) -> Filter:

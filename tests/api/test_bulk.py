@@ -93,3 +93,18 @@ async def test_what_is_not_meant_so_is_refused(
 ) -> None:
     answer = await api.http.post(f"/v1/jobs/{what}", json=asked)
     assert error_of(answer, 422, "invalid_value")["param"] == param
+
+
+async def test_what_has_begun_to_run_since_the_list_is_not_cancelled_with_what_waits(
+    store: EventStore, api: Api
+) -> None:
+    waiting, running = await a_job(store), await a_job(store)
+    await catch_up(store)
+    await store.execute(running, Claim("w1"))
+    answer = await api.http.post("/v1/jobs/cancel", json={"status": "queued"})
+    done = answer.json()
+    assert (done["matched"], done["done"]) == (2, 1)
+    assert done["refused"] == [{"job_id": running, "why": "the job is running by now"}]
+    assert await status(store, waiting) == "cancelled"
+    assert await status(store, running) == "running"
+    assert (await store.history(running))[-1].version == 2
