@@ -15,7 +15,7 @@ from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiE
 from api.schemas import JobView, SubmitJob, job_view
 from core.bells import Bells
 from core.commands import Cancel
-from core.errors import Conflict, DuplicateKey, NotDurable, StoreError, UnknownJob
+from core.errors import Conflict, DuplicateKey, NotDurable, StoreError, StoreNotReady, UnknownJob
 from core.events import Kind, Submitted
 from core.head import Head
 from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
@@ -222,6 +222,16 @@ class Desk:
         except StoreError as error:
             return str(error)
         return None if crew.living else "no worker is alive"
+
+    async def notes(self) -> str | None:
+        """Nothing, or what an operator has to know, though jobs are taken."""
+        try:
+            views = (await self.reader.position()).note
+        except StoreNotReady as error:
+            views = str(error)
+        except StoreError:  # `trouble` says so.
+            views = None
+        return "; ".join(note for note in (self.tail.loss, views) if note) or None
 
     def _new_id(self, key: str | None) -> str:
         shards = len(self.store.shards)

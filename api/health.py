@@ -23,7 +23,7 @@ async def healthz() -> Health:
 async def readyz(desk: NamedDependency[Desk]) -> Response[Health]:
     """200 if Redis answers and a worker is alive, else 503 with the reason."""
     trouble = await desk.trouble()
-    note = desk.tail.loss or UNSET
+    note = await desk.notes() or UNSET
     if trouble is None:
         return Response(Health(status="ready", note=note), status_code=HTTP_200_OK)
     return Response(Health(status=trouble, note=note), status_code=HTTP_503_SERVICE_UNAVAILABLE)

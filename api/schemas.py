@@ -188,7 +188,7 @@ class OutcomeList(_OfViews, frozen=True, kw_only=True):
 
 def note_of(position: Position) -> str | UnsetType:
     """Why the views do not move on, if they do not."""
-    return f"the views do not move on: {position.stopped}" if position.stopped else UNSET
+    return UNSET if position.note is None else position.note
 
 
 def row_view(row: JobRow) -> JobView:

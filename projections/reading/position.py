@@ -1,6 +1,7 @@
 """Where views stand: said with every answer, and what a reader may want them to have reached."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,11 +13,14 @@ from core.errors import RespoolError, StoreNotReady
 from core.head import position_of
 from core.store import EventStore
 from projections.checkpoint import View
+from projections.feed import read
 from projections.generations import Generation, serving
 from projections.keys import BELL_NAME
 
 WAIT_SECONDS: Final = 5.0
 _LOOK_EVERY_SECONDS: Final = 0.25
+_KNOWN_FOR_SECONDS: Final = 1.0
+_ENTRY: Final = r"[0-9]{1,20}-[0-9]{1,20}"
 
 
 class ViewsBehind(RespoolError):
@@ -32,6 +36,11 @@ class Position(Struct, frozen=True):
     entries: tuple[str, ...]
     stopped: str = ""  # Why they do not move on, if they do not.
 
+    @property
+    def note(self) -> str | None:
+        """What a reader should know of the views."""
+        return f"the views do not move on: {self.stopped}" if self.stopped else None
+
     def __str__(self) -> str:
         return ",".join(self.entries)
 
@@ -43,11 +52,14 @@ class Reader:
         self.store = store
         self._bells = bells
         self._generation: Generation | None = None
+        self._looked_at = 0.0
 
     async def views(self) -> list[View]:
         """Each shard's view. Raises StoreNotReady, StoreUnavailable."""
-        if self._generation is None:
+        now = asyncio.get_running_loop().time()
+        if self._generation is None or now - self._looked_at > _KNOWN_FOR_SECONDS:
             self._generation = await serving(self.store)
+            self._looked_at = now
         return self._generation.views(self.store)
 
     async def ask(
@@ -76,6 +88,11 @@ class Reader:
             self._generation = None
         raise StoreNotReady("the views are being replaced; try again")
 
+    async def position(self) -> Position:
+        """Where the views stand. Raises StoreNotReady, StoreUnavailable."""
+        position, _ = await self.ask("views_hashes", lambda _: [])
+        return position
+
     async def until(self, wanted: str | None) -> None:
         """Wait until the views have come to a position, as an answer or a job has stated it.
 
@@ -91,27 +108,25 @@ class Reader:
             while not await self._has_reached(entries):
                 left = until - loop.time()
                 if left <= 0 or bell.is_closing:
-                    position, _ = await self.ask("views_hashes", lambda _: [])
-                    raise ViewsBehind(wanted, str(position))
+                    raise ViewsBehind(wanted, str(await self.position()))
                 await bell.wait(min(left, _LOOK_EVERY_SECONDS))
 
     async def _has_reached(self, entries: Sequence[str]) -> bool:
-        position, _ = await self.ask("views_hashes", lambda _: [])
+        position = await self.position()
         for keys, at, wanted in zip(self.store.shards, position.entries, entries, strict=True):
             if position_of(at) < position_of(wanted) and await self._has_more(keys.shard, at):
                 return False
         return True
 
     async def _has_more(self, shard: int, after: str) -> bool:
-        return bool(await self.store.feed(shard, after, count=1))
+        return bool(await read(self.store, shard, after, 1))  # Whatever it is: it is not looked at.
 
 
 def parse_position(text: str, shards: int) -> list[str]:
     """A position as clients give it: an entry id for each shard. Raises ValueError."""
     entries = text.split(",")
     for entry in entries:
-        milliseconds, dash, counter = entry.partition("-")
-        if not (milliseconds.isdigit() and counter.isdigit() and dash and entry.isascii()):
+        if not re.fullmatch(_ENTRY, entry):
             raise ValueError(
                 f"takes a position as an answer states it, such as 1795604924790-31, not {text!r}"
             )

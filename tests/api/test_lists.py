@@ -54,9 +54,13 @@ async def test_a_job_of_a_list_is_the_job_itself(store: EventStore, open_api: Op
     await lives(store, 60, Random(9))
     await catch_up(store, 500)
     api = await open_api(store)
+    compared = 0
     for job in await listed(api):
-        itself = await api.job(job["id"])
-        assert job == itself | {"position": None, "eta_seconds": None}
+        itself = await api.job(job["id"]) | {"position": None, "eta_seconds": None}
+        if job["version"] == itself["version"]:  # No timer has moved it on meanwhile.
+            assert job == itself
+            compared += 1
+    assert compared > 30
 
 
 async def test_several_statuses_are_listed_together(store: EventStore, open_api: OpenApi) -> None:
@@ -159,6 +163,7 @@ async def test_a_waiting_job_knows_its_place_in_line(
         ({"created_after": "yesterday"}, "created_after: takes a time such as 2026"),
         ({"created_before": "2026-11-25T14:03:00"}, "created_before: takes a time with its zone"),
         ({"min_position": "here"}, "min_position: takes a position as an answer states it"),
+        ({"min_position": "1" * 5_000 + "-1"}, "min_position: takes a position as an answer"),
         ({"min_position": "1-1,2-2"}, "min_position: takes one entry or 1"),
     ],
 )
@@ -189,5 +194,8 @@ async def test_views_that_stand_still_say_so(store: EventStore, open_api: OpenAp
         async with asyncio.timeout(10):
             while "note" not in (page := (await api.http.get("/v1/jobs")).json()):
                 await asyncio.sleep(0.01)
+        assert (await api.http.get("/readyz")).json()["note"] == page["note"]
+        ahead = {"min_position": f"{page['position'].partition('-')[0]}-999999"}
+        error_of(await api.http.get("/v1/jobs", params=ahead), 503, "views_behind")
     assert "no event of type 'promoted'" in page["note"]
     assert len(page["jobs"]) == 1
