@@ -17,7 +17,7 @@ from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
 from api.desk import BY_API, Desk
 from api.errors import ApiError
-from api.lists import Limit, MinPosition, Text, Time, filter_of, page_of_jobs
+from api.lists import FILTERS, Limit, MinPosition, Text, Time, filter_of, page_of_jobs, takes
 from api.schemas import EventList, JobList, JobView, SubmitJob, event_view
 from core.commands import Cancel, Requeue
 from core.errors import StoreError
@@ -64,7 +64,7 @@ class JobsController(Controller):
             headers={"Location": f"/v1/jobs/{job.id}"},
         )
 
-    @get()
+    @get(before_request=takes(*FILTERS, "cursor", "limit", "min_position"))
     async def list_(
         self,
         desk: NamedDependency[Desk],

@@ -5,10 +5,11 @@ They follow the log closely, but follow it. Each answer states the `position` th
 """
 
 import re
+from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
-from litestar import Controller, get
+from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
@@ -45,11 +46,32 @@ Limit = Annotated[int, QueryParameter(ge=1, le=200)]
 Day = Annotated[str | None, QueryParameter(description="A day in UTC, such as 2026-11-25.")]
 
 
+def takes(*names: str) -> Callable[[Request[Any, Any, Any]], Coroutine[Any, Any, None]]:
+    """A hook that refuses other parameters, and one given twice: a misspelled filter would mean everything.
+
+    It raises ApiError 422.
+    """
+
+    async def check(request: Request[Any, Any, Any]) -> None:
+        for name in request.query_params:
+            if name not in names:
+                message = f"{name}: there is no such parameter; takes {', '.join(names)}"
+                raise ApiError(422, "invalid_value", message, param=name)
+            if len(request.query_params.getall(name)) > 1:
+                message = f"{name}: takes one value; it was given several times"
+                raise ApiError(422, "invalid_value", message, param=name)
+
+    return check
+
+
+FILTERS = ("status", "queue", "model", "tenant", "created_after", "created_before")
+
+
 class ListsController(Controller):
     path = "/v1"
     tags = ("lists",)
 
-    @get("/queues")
+    @get("/queues", before_request=takes("min_position"))
     async def queues(
         self, desk: NamedDependency[Desk], min_position: MinPosition = None
     ) -> QueueList:
@@ -58,7 +80,7 @@ class ListsController(Controller):
         position, views = await queues(desk.reader)
         return QueueList(queues=views, position=str(position), note=note_of(position))
 
-    @get("/queues/{name:str}")
+    @get("/queues/{name:str}", before_request=takes("min_position"))
     async def queue(
         self, name: FromPath[str], desk: NamedDependency[Desk], min_position: MinPosition = None
     ) -> QueueShown:
@@ -70,7 +92,7 @@ class ListsController(Controller):
         fields = {field: getattr(found, field) for field in found.__struct_fields__}
         return QueueShown(**fields, position=str(position), note=note_of(position))
 
-    @get("/workers")
+    @get("/workers", before_request=takes("min_position"))
     async def workers(
         self, desk: NamedDependency[Desk], min_position: MinPosition = None
     ) -> WorkerList:
@@ -80,7 +102,7 @@ class ListsController(Controller):
         shown = [worker_shown(view) for view in views]
         return WorkerList(workers=shown, position=str(position), note=note_of(position))
 
-    @get("/usage")
+    @get("/usage", before_request=takes("tenant", "model", "from", "to", "min_position"))
     async def usage(
         self,
         desk: NamedDependency[Desk],
@@ -100,7 +122,7 @@ class ListsController(Controller):
         position, views = await usage(desk.reader, first, last, tenant, model)
         return UsageList(usage=views, position=str(position), note=note_of(position))
 
-    @get("/outcomes")
+    @get("/outcomes", before_request=takes("queue", "model", "hours", "min_position"))
     async def outcomes(
         self,
         desk: NamedDependency[Desk],

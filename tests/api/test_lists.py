@@ -156,6 +156,8 @@ async def test_a_waiting_job_knows_its_place_in_line(
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
+        ({"staus": "failed"}, "staus: there is no such parameter; takes status, queue, model"),
+        ({"status": ["failed", "expired"]}, "status: takes one value"),
         ({"status": "done"}, "status: takes some of scheduled, queued, running"),
         ({"cursor": "no cursor"}, "cursor: takes a cursor as a list gave it"),
         ({"limit": 0}, "limit"),
@@ -174,6 +176,14 @@ async def test_a_wrong_parameter_is_named_with_what_it_takes(
     error = error_of(answer, 422, "invalid_value")
     assert says in error["message"]
     assert error["param"] == next(iter(parameters))
+
+
+@pytest.mark.parametrize("path", ["queues", "queues/default", "workers", "usage", "outcomes"])
+async def test_a_parameter_that_there_is_not_is_refused(api: Api, path: str) -> None:
+    answer = await api.http.get(f"/v1/{path}", params={"status": "failed"})
+    error = error_of(answer, 422, "invalid_value")
+    assert "min_position" in error["message"]
+    assert error["param"] == "status"
 
 
 async def test_an_empty_store_lists_nothing(api: Api) -> None:
