@@ -8,7 +8,7 @@ worker whose job was taken over from writing anything.
 from collections.abc import Callable, Iterable
 from functools import cache, reduce
 from operator import attrgetter
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from core import events, states
 from core.commands import (
@@ -25,9 +25,13 @@ from core.commands import (
     Requeue,
     Submit,
 )
-from core.events import ErrorKind, JobError, JobEvent, LostBecause
+from core.events import ErrorKind, JobError, JobEvent, LostBecause, Priority
 from core.retry import backoff_ms, is_worth_retrying
 from core.states import Job, Lane, Queued, Running, Scheduled
+
+
+# Where a job waits that was not taken back from a worker.
+_LANES: Final = {priority: Lane(priority.value) for priority in Priority}
 
 
 class CommandRefused(Exception):
@@ -130,7 +134,7 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
         case events.Submitted():
             return _submitted(event)
         case events.Enqueued():
-            return _become(job, Queued, lane=Lane(_known(job).priority.value))
+            return _become(job, Queued, lane=_LANES[_known(job).priority])
         case events.Claimed(claim=claim, worker=worker):
             lane = job.lane if isinstance(job, Queued) else Lane.NORMAL
             claimed = _known(job).version + 1
@@ -156,7 +160,7 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
             return _become(job, states.Expired)
         case events.Requeued():
             known = _known(job)
-            lane = Lane(known.priority.value)
+            lane = _LANES[known.priority]
             born = known.version + 1
             return _become(job, Queued, lane=lane, born=born, attempts=0, lost_workers=())
         case _:
@@ -177,7 +181,7 @@ def _submitted(event: events.Submitted) -> Scheduled | Queued:
     }
     if event.delay_ms > 0:
         return Scheduled(**known)
-    return Queued(**known, lane=Lane(event.priority.value))
+    return Queued(**known, lane=_LANES[event.priority])
 
 
 def fold(history: Iterable[JobEvent], job: Job | None = None) -> Job | None:
