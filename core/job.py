@@ -29,7 +29,6 @@ from core.events import ErrorKind, JobError, JobEvent, LostBecause, Priority
 from core.retry import backoff_ms, is_worth_retrying
 from core.states import Job, Lane, Queued, Running, Scheduled
 
-
 # Where a job waits that was not taken back from a worker.
 _LANES: Final = {priority: Lane(priority.value) for priority in Priority}
 
