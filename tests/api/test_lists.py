@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from core.commands import Cancel, Claim, ConfirmCancel
+from core.events import Priority
 from core.states import STATUSES
 from core.store import EventStore
 from tests.api.conftest import Api, OpenApi, projecting
@@ -151,6 +153,23 @@ async def test_a_waiting_job_knows_its_place_in_line(
         job_id: (await api.job(job_id))["position"] for job_id in (urgent, normal, low, other)
     }
     assert places == {urgent: 1, normal: 2, low: 3, other: 1}
+
+
+async def test_a_waiting_job_says_how_long_it_will_wait_at_the_pace_of_the_last_minutes(
+    store: EventStore, api: Api, projector: None
+) -> None:
+    first, last = [await a_job(store) for _ in range(2)]
+    for _ in range(3):
+        done = await a_job(store, priority=Priority.HIGH)
+        await store.execute(done, Claim("w1"))
+        await store.execute(done, Cancel("somebody"))
+        await store.execute(done, ConfirmCancel(1))
+    since = (await api.job(done))["position_in_log"]
+    await api.http.get("/v1/jobs", params={"min_position": since})
+    places = [await api.job(job_id) for job_id in (first, last)]
+    assert [job["position"] for job in places] == [1, 2]
+    assert 80 <= places[0]["eta_seconds"] <= 100  # Three in the last four to five minutes.
+    assert 160 <= places[1]["eta_seconds"] <= 200
 
 
 @pytest.mark.parametrize(
