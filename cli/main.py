@@ -12,13 +12,15 @@ import click
 from rich.console import Console
 
 from cli.bulk import cancel, requeue
-from cli.client import ClientError
+from cli.client import ClientError, json_option
 from cli.demo import DemoModelError
 from cli.embedded import DataDirError
 from cli.jobs import show, submit
 from cli.lists import jobs, queues, usage, workers
 from cli.logs import configure_logging
 from cli.loop import run
+from cli.migrate import Asked
+from cli.migrate import migrate as run_migrate
 from cli.queues import pause, resume
 from cli.replay import replay
 from cli.roles import run_worker, running_api, running_projector, stop_on_signals, without_password
@@ -27,10 +29,8 @@ from cli.up import up as run_up
 from cli.watch import watch
 from consumers.worker import Stop
 from core.errors import StoreError
-from core.redis import connect
+from core.redis import REPLY_TIMEOUT_SECONDS, connect
 from core.settings import Settings, SettingsError, read_settings
-from migrations.runner import migrate as run_migrations
-from migrations.runner import plan
 
 log = logging.getLogger(__name__)
 
@@ -191,31 +191,40 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 @cli.command()
-@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be applied.")
+@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be done.")
+@click.option("--to", type=click.IntRange(min=0), help="Undo what comes after this migration.")
 @click.option("--shards", default=1, show_default=True, help="For a new store: how many shards.")
-def migrate(plan_only: bool, shards: int) -> None:
+@click.option("--park", is_flag=True, help="Leave out of the views what cannot be folded.")
+@json_option
+def migrate(plan_only: bool, to: int | None, shards: int, park: bool, as_json: bool) -> None:
     """Apply to the store at REDIS_URL what this release needs of it.
+
+    Jobs and older releases go on meanwhile. Stopped at any moment, it is run again and goes on where it
+    was; of several at the same time one works, and the others wait for it. --to takes the store back, so
+    that an older release starts on it again.
 
     \b
     Example: REDIS_URL=redis://localhost:6379/0 respool migrate --plan
+             REDIS_URL=redis://localhost:6379/0 respool migrate --to 1
     """
-    redis_url = _redis_url(_settings(), "migrate")
+    settings = _settings()
+    redis_url = _redis_url(settings, "migrate")
+    asked = Asked(plan_only, to, shards, as_json, park)
 
     async def apply() -> None:
+        stop = Stop()
+        stop_on_signals(stop)
         client = connect(redis_url)
         try:
-            steps = await (plan(client) if plan_only else run_migrations(client, shards))
+            bounds = settings.bounds(REPLY_TIMEOUT_SECONDS)
+            if await stop.unless_asked(run_migrate(client, asked, bounds)) is None:
+                raise StoreError("stopped; run it again, and it goes on where it was")
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--shards") from error
         except StoreError as error:
             raise type(error)(f"{error} (REDIS_URL is {without_password(redis_url)})") from error
         finally:
             await client.aclose()
-        done = "to apply" if plan_only else "applied"
-        for step in steps:
-            click.echo(f"{done}: {step.number} {step.name}")
-        if not steps:
-            click.echo("nothing to apply")
 
     _run(apply)
 

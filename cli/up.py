@@ -23,10 +23,11 @@ from cli.serving import bind
 from consumers.worker import Stop
 from core.durability import Durability
 from core.errors import StoreError
-from core.redis import connect
+from core.redis import REPLY_TIMEOUT_SECONDS, connect
 from core.settings import Settings, SettingsError
 from core.trouble import Trouble
-from migrations.runner import migrate
+from migrations.plan import required
+from migrations.runner import Begun, CannotFold, Done, Event, Waiting, migrate
 from projections.projector import SHARED_LOOP_ENTRIES
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,9 @@ async def _start(
     if redis_url is None:
         store = embedded_store(settings.respool_data_dir, settings.durability)
         redis_url = await stack.enter_async_context(store)
-    await _migrate(redis_url)
+    await _migrate(redis_url, settings, console)
     if settings.redis_url is None:
-        await stack.enter_async_context(_kept_migrated(redis_url))
+        await stack.enter_async_context(_kept_migrated(redis_url, settings))
     await stack.enter_async_context(
         running_projector(settings, redis_url, batch_entries=SHARED_LOOP_ENTRIES)
     )
@@ -91,20 +92,33 @@ async def _work(
         announcing.cancel()
 
 
-async def _migrate(redis_url: str) -> None:
+async def _migrate(redis_url: str, settings: Settings, console: Console) -> None:
+    """Bring the store up to this release. Views that cannot be folded keep no job from being run."""
+
+    def told(event: Event) -> None:
+        match event:
+            case Waiting(holder):
+                console.print(f"waiting   for {holder}, which migrates the store")
+            case Begun(step) if step.entries:
+                console.print(f"building  {step}", soft_wrap=True, highlight=False, markup=False)
+            case Done(step):
+                log.info("applied: %s", step.done())
+
     client = connect(redis_url)
     try:
-        for step in await migrate(client):
-            log.info("migration %d applied: %s", step.number, step.name)
+        await migrate(client, told=told, bounds=settings.bounds(REPLY_TIMEOUT_SECONDS))
+    except CannotFold as error:
+        log.error("lists and figures are not served: %s", error)
     finally:
         await client.aclose()
 
 
 @asynccontextmanager
-async def _kept_migrated(redis_url: str) -> AsyncIterator[None]:
+async def _kept_migrated(redis_url: str, settings: Settings) -> AsyncIterator[None]:
     """Migrate a store of our own again, should it come back empty: nobody else would.
 
-    What it had is gone, as the processes say that look for it (`core.tail`).
+    What it had is gone, as the processes say that look for it (`core.tail`). One that was taken back to
+    an earlier migration is left as it is.
     """
     client = connect(redis_url)
     trouble = Trouble(log, "the embedded store cannot be looked at")
@@ -112,7 +126,8 @@ async def _kept_migrated(redis_url: str) -> AsyncIterator[None]:
     async def keep() -> None:
         while True:
             try:
-                if await migrate(client):
+                if any(step.number in {None, 1} for step in await required(client)):
+                    await migrate(client, bounds=settings.bounds(REPLY_TIMEOUT_SECONDS))
                     log.error("the embedded store came back empty, and was made anew")
                 trouble.is_over()
             except StoreError as error:

@@ -1,17 +1,27 @@
-"""Views: the function library of version 3, and a first generation of projections, folded from the log."""
+"""Views: generations of projections beside the log, named by a hash. Building them is the plan's own step."""
 
 from redis.asyncio import Redis
 
-from core import functions
 from core.keys import META
+from core.redis import answering
 from core.store import Bounds, EventStore
-from projections.building import build
+from projections.generations import all_of, drop
+from projections.keys import VIEWS
 
-NAME = "functions, version 3, and views"
+NAME = "views beside the log"
 
 
 async def apply(client: Redis, _: int) -> None:
-    """Idempotent: a second run after a kill goes on from the checkpoints of the first one."""
-    await client.execute_command("FUNCTION", "LOAD", "REPLACE", functions.library_source())
-    shards = int(await client.hget(META, "shards") or 1)
-    await build(EventStore(client, shards, Bounds()))
+    """Idempotent: whoever builds views counts their generations here."""
+    await client.hsetnx(VIEWS, "last", "0")
+
+
+async def undo(client: Redis) -> None:
+    """Drop all views, which a release without them would leave as they are, and in memory, for ever."""
+    async with answering():
+        shards = int(await client.hget(META, "shards") or 1)
+    store = EventStore(client, shards, Bounds())
+    for generation in await all_of(store):
+        await drop(store, generation)
+    async with answering():
+        await client.delete(VIEWS)

@@ -1,104 +1,143 @@
-"""Applies the numbered migrations in order, once each, whoever else tries at the same time.
+"""Brings a store up to this release, whoever else tries at the same time: one works, the others wait.
 
-The lock expires, so a migration that was killed does not block the next try; each migration is
-idempotent, so the next try goes on where that one stopped.
+Each step is idempotent, or goes on from where it was; so a run that was killed is run again.
 """
 
-import asyncio
-import secrets
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
 from redis.asyncio import Redis
 
 from core import functions
-from core.errors import StoreNotReady, StoreUnavailable
+from core.errors import FromTheFuture, StoreError, StoreNotReady
 from core.ids import SHARDS_MAX
-from core.keys import META, MIGRATION_LOCK
+from core.keys import META
 from core.redis import answering
-from migrations import m0001_functions, m0002_views
-
-LOCK_MS: Final = 30_000
-_LOCK_POLL_SECONDS: Final = 0.2
-
-# Deletes the lock only if it is still ours; compare-and-delete has no command in Redis 7.
-_UNLOCK: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
+from core.store import Bounds, EventStore
+from migrations.lock import FOR_AS_LONG_AS_IT_IS_HELD, while_locked
+from migrations.plan import MIGRATIONS, Kind, Step, plan, required, shards_of
+from projections.building import Progress, build
+from projections.checkpoint import LostTail
+from projections.feed import Gap
+from projections.rows import Unfoldable
 
 
-class Migration(Struct, frozen=True):
-    """One numbered step. It is never edited after a release."""
-
-    number: int
-    name: str
-    apply: Callable[[Redis, int], Awaitable[None]]
+class CannotFold(StoreError):
+    """The views cannot be folded from the log; the message says what, where, and what to do."""
 
 
-MIGRATIONS: Final = (
-    Migration(1, m0001_functions.NAME, m0001_functions.apply),
-    Migration(2, m0002_views.NAME, m0002_views.apply),
-)
+class Waiting(Struct, frozen=True):
+    """Somebody else migrates the store."""
+
+    holder: str
 
 
-async def plan(client: Redis) -> list[Migration]:
-    """The migrations that the store still lacks. Raises StoreUnavailable."""
-    async with answering():
-        applied = await client.hget(META, "migration")
-        loaded = await client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY)
-    last = int(applied or 0)
-    if last > MIGRATIONS[-1].number:
-        raise StoreNotReady(
-            f"the store has migration {last}, and this release knows up to "
-            f"{MIGRATIONS[-1].number}: it was migrated by a newer release, so upgrade this one"
-        )
-    if not loaded:
-        # A restored dump has the data and no functions; every migration can run again.
-        return list(MIGRATIONS)
-    return [migration for migration in MIGRATIONS if migration.number > last]
+class Begun(Struct, frozen=True):
+    """A step is being taken."""
+
+    step: Step
 
 
-async def migrate(client: Redis, shards: int = 1, wait_seconds: float = 60.0) -> list[Migration]:
+class Done(Struct, frozen=True):
+    """A step was taken."""
+
+    step: Step
+    seconds: float
+
+
+Event = Waiting | Begun | Progress | Done
+Told = Callable[[Event], None]
+
+_USUAL: Final = Bounds()
+
+
+async def migrate(
+    client: Redis,
+    shards: int = 1,
+    wait_seconds: float = FOR_AS_LONG_AS_IT_IS_HELD,
+    told: Told = lambda _: None,
+    bounds: Bounds = _USUAL,
+    *,
+    strict: bool = True,
+) -> list[Step]:
     """Apply what the store lacks, and say what that was.
 
-    `shards` counts for a new store only: an existing one keeps its own. Raises StoreUnavailable if
-    Redis does not answer or another process holds the lock for longer than `wait_seconds`.
+    `shards` counts for a new store only: an existing one keeps its own. `bounds` says how far back views
+    reach, and how full they may make Redis. Unless it is strict, what cannot be folded is left out of the
+    views. `told` hears how it goes. Raises
+    StoreUnavailable if Redis does not answer, another process holds the lock for longer than
+    `wait_seconds`, or ours was lost; StoreNotReady for the store of a newer release; CannotFold.
     """
     if not 1 <= shards <= SHARDS_MAX:
         raise ValueError(f"a store has 1 to {SHARDS_MAX} shards, not {shards}")
     if not await plan(client):
         return []  # And no lock: a full Redis would refuse it.
-    token = secrets.token_hex(8)
-    await _lock(client, token, wait_seconds)
-    try:
-        steps = await plan(client)
+
+    async def apply(step: Step) -> None:
+        match step.kind:
+            case Kind.MIGRATION:
+                await _number(client, step, shards)
+            case Kind.FUNCTIONS:
+                await load_functions(client)
+            case Kind.VIEWS:
+                store = EventStore(client, await shards_of(client), bounds)
+                await _build(store, told, strict=strict)
+
+    async def work() -> list[Step]:
+        steps = await plan(client)  # Anew: another process may have done it meanwhile.
         for step in steps:
-            async with answering():
-                await step.apply(client, shards)
-                await client.hset(META, "migration", step.number)
-                await client.pexpire(MIGRATION_LOCK, LOCK_MS)
+            told(Begun(step))
+            began = time.perf_counter()
+            await apply(step)
+            told(Done(step, time.perf_counter() - began))
         return steps
-    finally:
-        async with answering():
-            await client.eval(_UNLOCK, 1, MIGRATION_LOCK, token)
+
+    return await while_locked(client, work, wait_seconds, lambda holder: told(Waiting(holder)))
 
 
 async def shard_count(client: Redis) -> int:
-    """How many shards the store was made with. Raises StoreNotReady if it was never migrated."""
-    if await plan(client):
+    """How many shards the store was made with.
+
+    Raises StoreNotReady if it lacks what every process needs. That it lacks views concerns only who
+    reads them: jobs go on while they are built.
+    """
+    if await required(client):
         raise StoreNotReady("the store lacks migrations: run `respool migrate`")
+    return await shards_of(client)
+
+
+async def load_functions(client: Redis) -> None:
+    """Load this release's library, beside those of others. Raises StoreUnavailable."""
     async with answering():
-        return int(await client.hget(META, "shards") or 1)
+        source = functions.library_source()
+        await client.execute_command("FUNCTION", "LOAD", "REPLACE", source)
 
 
-async def _lock(client: Redis, token: str, wait_seconds: float) -> None:
-    deadline = asyncio.get_running_loop().time() + wait_seconds
-    while True:
-        async with answering():
-            if await client.set(MIGRATION_LOCK, token, nx=True, px=LOCK_MS):
-                return
-        if asyncio.get_running_loop().time() > deadline:
-            raise StoreUnavailable("another process has been migrating the store for too long")
-        await asyncio.sleep(_LOCK_POLL_SECONDS)
+async def _number(client: Redis, step: Step, shards: int) -> None:
+    migration = next(one for one in MIGRATIONS if one.number == step.number)
+    async with answering():
+        await migration.apply(client, shards)
+        await client.hset(META, "migration", str(migration.number))
+
+
+async def _build(store: EventStore, told: Told, *, strict: bool) -> None:
+    still = "What served before still does, and jobs go on"
+    try:
+        await build(store, told, strict=strict)
+    except FromTheFuture as error:
+        raise FromTheFuture(
+            f"the views cannot be built, as a newer release has written to the log: {error}. {still}"
+        ) from error
+    except Unfoldable as error:
+        raise CannotFold(
+            f"the views cannot be folded from the log: {error}. {still}. `respool replay verify` names "
+            "everything like it; `respool migrate --park` builds the views and leaves those subjects out"
+        ) from error
+    except (Gap, LostTail) as error:
+        raise CannotFold(
+            f"the views cannot be folded from the log: {error}. {still}. `respool replay verify` names all "
+            "that is missing; `respool replay repair --accept-gaps` takes it for gone, and then this is "
+            "run again"
+        ) from error

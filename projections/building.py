@@ -1,7 +1,7 @@
 """Building a generation of views beside the one that serves, and letting it take over.
 
-It is strict: what cannot be folded stops it, as an operator should know before it serves. Killed at any
-moment, the next try goes on from its checkpoints.
+It is strict, unless told otherwise: what cannot be folded stops it, as an operator should know before it
+serves. Killed at any moment, the next try goes on from its checkpoints.
 """
 
 import asyncio
@@ -38,18 +38,23 @@ Told = Callable[[Progress], None]
 
 
 async def build(
-    store: EventStore, told: Told = lambda _: None, of: str | None = None
+    store: EventStore,
+    told: Told = lambda _: None,
+    of: str | None = None,
+    *,
+    strict: bool = True,
 ) -> Generation:
     """Fold the whole log into a new generation, let it serve, and drop the one that it replaces.
 
-    `of` is the fingerprint of the release that it is for, by default this one. Raises Unfoldable, Gap,
-    LostTail, FromTheFuture, StoreFull, StoreUnavailable; what served before goes on then.
+    `of` is the fingerprint of the release that it is for, by default this one. Unless it is strict, what
+    cannot be folded is parked, as a projector does. Raises Unfoldable, Gap, LostTail, FromTheFuture,
+    StoreFull, StoreUnavailable; what served before goes on then.
     """
     for _ in range(_TRIES):
         now_ms = await clock_ms(store)
         new = await begin(store, horizon(now_ms, store.bounds.retention_ms), of)
         try:
-            rate = await _Build(store, new, told).run()
+            rate = await _Build(store, new, told, strict=strict).run()
             replaced = await switch(store, new, rate)
         except LostTail:  # It was folded from a log that lost its end since.
             await drop(store, new)
@@ -65,10 +70,11 @@ async def build(
 class _Build:
     """One try to bring a generation up to the log."""
 
-    def __init__(self, store: EventStore, new: Generation, told: Told) -> None:
+    def __init__(self, store: EventStore, new: Generation, told: Told, *, strict: bool) -> None:
         self._store = store
         self._new = new
         self._told = told
+        self._strict = strict
         self._at: dict[int, int] = {}  # By shard.
         self._folded = 0
         self._end = 0
@@ -90,7 +96,7 @@ class _Build:
 
     async def _catch_up(self, view: View) -> None:
         shard = view.keys.shard
-        runner = Runner(self._store, view, strict=True)
+        runner = Runner(self._store, view, strict=self._strict)
         self._look_at = 0.0
         while True:
             try:

@@ -56,11 +56,11 @@ async def test_roles_wait_for_the_migrations_and_then_work_together(
     api = start("api", **common, API_PORT=str(api_port))
     plan = start("migrate", "--plan", **common)
     assert plan.wait() == 0
-    assert "to apply: 1" in plan.output
+    assert "to apply: migration 1" in plan.output
     assert await client.dbsize() == 0
     migration = start("migrate", **common)
     assert migration.wait() == 0
-    assert "applied: 1" in migration.output
+    assert "applied: migration 1" in migration.output
     until_ok(f"http://127.0.0.1:{api_port}/readyz")
     health = until_ok(f"http://127.0.0.1:{worker_port}/readyz").json()
     assert health["status"] == "ready"
