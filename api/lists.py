@@ -165,7 +165,9 @@ def filter_of(
     created_after: str | None,
     created_before: str | None,
 ) -> Filter:
-    """Which jobs are meant. Raises ApiError 422 for what is no status, or no time."""
+    """Which jobs are meant. Raises ApiError 422 for what is no status, no queue's name, or no time."""
+    if queue is not None:
+        check_queue(queue)
     return Filter(
         statuses=statuses_of(status),
         queue=queue,

@@ -177,6 +177,7 @@ async def test_a_waiting_job_says_how_long_it_will_wait_at_the_pace_of_the_last_
     [
         ({"staus": "failed"}, "staus: there is no such parameter; takes status, queue, model"),
         ({"status": ["failed", "expired"]}, "status: takes one value"),
+        ({"queue": "no such"}, "a queue's name takes 1 to 64 letters"),
         ({"status": "done"}, "status: takes some of scheduled, queued, running"),
         ({"cursor": "no cursor"}, "cursor: takes a cursor as a list gave it"),
         ({"limit": 0}, "limit"),
