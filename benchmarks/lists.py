@@ -16,6 +16,7 @@ import platform
 import statistics
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -94,8 +95,9 @@ async def _migrate(redis_url: str) -> None:
 
 def _fill(redis_url: str, jobs: int) -> None:
     shares = [range(first, jobs, FILLERS) for first in range(FILLERS)]
-    with multiprocessing.get_context("spawn").Pool(FILLERS) as pool:
-        pool.starmap(_fill_share, [(redis_url, share) for share in shares])
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(FILLERS, mp_context=context) as pool:
+        list(pool.map(_fill_share, [redis_url] * FILLERS, shares))
 
 
 def _fill_share(redis_url: str, numbers: range) -> None:
