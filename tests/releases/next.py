@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -62,15 +63,15 @@ CHANGES: Final = (
 )
 
 
-def build(folder: Path) -> Path:
-    """Make the next release in a folder; with it in PYTHONPATH, `respool` is that release."""
+def build(folder: Path, changes: Sequence[Change] = CHANGES) -> Path:
+    """Make the next release, or another one, in a folder; with it in PYTHONPATH, `respool` is that release."""
     for package in _PACKAGES:
         shutil.copytree(
             ROOT / package,
             folder / package,
             ignore=shutil.ignore_patterns("__pycache__", "*.jsonl"),
         )
-    for change in CHANGES:
+    for change in changes:
         path = folder / change.path
         text = path.read_text("utf-8")
         assert text.count(change.code) == 1, f"{change.path} does not have this once: {change.code}"
