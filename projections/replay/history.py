@@ -12,7 +12,7 @@ from core.head import position_of
 from core.keys import ShardKeys
 from core.log import LogEntry
 from core.tail import NO_ENTRY
-from projections.feed import Gap, Poison, parse
+from projections.feed import Gap, Poison, Run, parse
 from projections.fold import Batch, Horizon, Parked
 from projections.gaps import Gaps, Missing
 from projections.replay.findings import Finding, Kind
@@ -54,21 +54,32 @@ class History:
 
     def add(self, raws: list[Any]) -> None:
         """Fold the entries that come next. Raises FromTheFuture."""
+        noted = list(self.missing)
         try:
             run = parse(self.keys, raws, self.sequence, self.entry, self._note_missing)
-        except Gap as error:  # Numbers that were used twice.
-            run = parse(self.keys, raws[:1], int(raws[0][1][b"q"]) - 1, self.entry)
-            self._wrong(str(error))
-            self._fold(run.entries)
-            if raws[1:]:
-                self.add(raws[1:])
-            return
+        except Gap:  # Numbers that were used twice: so one by one.
+            self.missing = noted
+            for raw in raws:
+                self._take(self._parse_alone(raw))
+        else:
+            self._take(run)
+
+    def _parse_alone(self, raw: Any) -> Run:
+        try:
+            return parse(self.keys, [raw], self.sequence, self.entry, self._note_missing)
+        except Gap as error:
+            number = int(raw[1][b"q"])
+            self._wrong(f"number {number}", str(error), "used once")
+            return parse(self.keys, [raw], number - 1, self.entry)
+
+    def _take(self, run: Run) -> None:
         self._fold(run.entries)
         if run.stopped is not None:
             raise run.stopped
 
     def _fold(self, entries: list[LogEntry | Poison]) -> None:
         add, log_ids = self.batch.add, self.log_ids
+        operations, last_operation = self._operations, self._operation
         for entry in entries:
             subject = entry.subject
             if isinstance(entry, Poison):
@@ -79,25 +90,25 @@ class History:
                 log_ids[subject] = [entry.id]
             else:
                 ids.append(entry.id)
-            if entry.operation != self._operation:
-                self._begin(entry)
+            operation = entry.operation
+            if operation != last_operation:  # One more append: its events follow each other.
+                if operation in operations:
+                    self._wrong(
+                        f"operation {operation} of {subject}",
+                        f"written again as entry {entry.id}",
+                        "written once",
+                    )
+                operations.add(operation)
+                last_operation = operation
             try:
                 add(entry)
             except Unfoldable as error:
                 explained = self.gaps.explain(entry, self.batch.row_of(subject))
                 self._park(subject, entry.id, str(error), is_accepted=explained)
+        self._operation = last_operation
         if entries:
             self.sequence, self.entry = entries[-1].sequence, entries[-1].id
             self.entries += len(entries)
-
-    def _begin(self, entry: LogEntry) -> None:
-        """One more append begins: its events follow each other, and it is in the log once."""
-        self._operation = entry.operation
-        if entry.operation in self._operations:
-            self._wrong(
-                f"operation {entry.operation} of {entry.subject} was written twice, again as {entry.id}"
-            )
-        self._operations.add(entry.operation)
 
     def _park(self, subject: str, entry: str, why: str, *, is_accepted: bool) -> None:
         self.unreadable.setdefault(subject, Unreadable(why, is_accepted))
@@ -123,15 +134,15 @@ class History:
         """Say whether an entry was folded already, or would have been."""
         return position_of(self.entry) >= position_of(entry)
 
-    def _wrong(self, what: str) -> None:
+    def _wrong(self, what: str, stored: str, expected: str) -> None:
         self.findings.append(
             Finding(
                 kind=Kind.LOG,
                 shard=self.keys.shard,
                 subject=what,
                 name="",
-                stored="so",
-                expected="otherwise",
+                stored=stored,
+                expected=expected,
             )
         )
 
