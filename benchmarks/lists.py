@@ -55,14 +55,14 @@ LOAD_PER_SECOND = 200
 _WARM_UP = 20
 _READY_SECONDS = 60.0
 _BOUNDS = Bounds(waiting_max=10**9, scheduled_max=10**9, patience_seconds=60.0)
-_STATES = {  # How many of 1,000 jobs.
-    "completed": 900,
-    "failed": 30,
-    "cancelled": 25,
-    "expired": 10,
-    "queued": 20,
-    "running": 5,
-    "scheduled": 10,
+_STATES = {  # How many of 100,000 jobs.
+    "completed": 90_490,
+    "failed": 3_000,
+    "cancelled": 2_500,
+    "expired": 1_000,
+    "queued": 2_000,
+    "running": 10,
+    "scheduled": 1_000,
 }
 
 

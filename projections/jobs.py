@@ -1,7 +1,8 @@
 """The index of jobs: newest first, by status, queue, tenant and model, in any combination.
 
 Every job stands in one cell, the sorted set of those that have all four in common. A list merges the
-cells that its filters match, so it reads what it shows and no more, and an index costs one entry a job.
+cells that its filters match, so it reads what it shows and no more. And every job stands in the set of
+all jobs, where it stays as long as it has a row: a list of any jobs does not have to look at every cell.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from projections.names import escaped, unescaped
 from projections.projection import Place, Projection
 from projections.rows import JobRow, Row
 
+ALL = "all"
 CELL = "cell:"
 ENDED = "ended"  # By the time of their ending: what is to be forgotten next.
 TIME_DIGITS = 13
@@ -54,10 +56,12 @@ def _places(row: Row) -> Iterator[Place]:
     if isinstance(row, JobRow):
         job = row.job
         cell = cell_key(status_of(job), job.queue, job.tenant, job.model)
-        yield cell, member_of(row.created_ms, row.id), 0
+        member = member_of(row.created_ms, row.id)
+        yield cell, member, 0
+        yield ALL, member, 0
     ended_ms = row.ended_ms
     if ended_ms is not None:
         yield ENDED, row.subject, ended_ms
 
 
-JOBS = Projection(name="jobs", version=1, places=_places)
+JOBS = Projection(name="jobs", version=2, places=_places)

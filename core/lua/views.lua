@@ -3,6 +3,7 @@
 -- Replies begin with the checkpoint: {sequence, entry, why it stands still or ''}; with {} there is no
 -- such view. What a view consists of, `projections/` says.
 
+local ALL = 'all'
 local CELL = 'cell:'
 local LINE = 'line:'
 
@@ -12,8 +13,11 @@ local function position(checkpoint)
 end
 
 -- The cells that match: `wanted` has sets of statuses, queues, tenants and models (as names have them);
--- an absent one means any.
+-- an absent one means any. Without any of them it is the set of all jobs.
 local function matching_cells(names, wanted)
+    if next(wanted) == nil then
+        return { ALL }
+    end
     local cells = {}
     for _, name in ipairs(redis.call('SMEMBERS', names)) do
         if string.sub(name, 1, #CELL) == CELL then
