@@ -35,6 +35,7 @@ async def client(server: RedisServer) -> AsyncIterator[Redis]:
     client = connect(server.url)
     await client.config_set("maxmemory", "0")
     await client.flushall()
+    await client.execute_command("FUNCTION", "FLUSH")  # They remember how full it was.
     yield client
     await client.aclose()
 

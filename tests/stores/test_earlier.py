@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from core.keys import META
 from core.queues import Queues
 from core.roster import Roster
-from core.states import STATUSES, Lane, Queued, Running, status_of
+from core.states import STATUSES, Job, Lane, Queued, Running, status_of
 from core.store import Bounds, EventStore
 from migrations.runner import migrate, shard_count
 from tests.consumers.fleet import Scripted, a_worker, ended
+from tests.projections.views import catch_up, check_views
 from tests.servers import RedisServer
 from tests.store.audit import audit
 from tests.stores.recording import load, recorded, written
@@ -97,6 +98,27 @@ async def test_the_open_jobs_of_an_earlier_store_are_finished(
         expected = {"cancelled"} if job in to_be_cancelled else {"completed", "expired"}
         assert status_of(after[job]) in expected
     await audit(earlier)
+
+
+async def test_the_views_of_an_earlier_store_are_the_fold_of_its_log(
+    server: RedisServer, earlier: EventStore
+) -> None:
+    """When it was migrated, and when a worker has worked on it since."""
+    await check_views(earlier)
+    upstream = Scripted()
+    upstream.served = frozenset({"echo"})
+    waiting = [job for job, head in (await audit(earlier)).items() if _waits(head.job)]
+    async with a_worker(server, upstream, shards=len(earlier.shards), concurrency=8):
+        for job in waiting:
+            await ended(earlier, job)
+    await catch_up(earlier, 100)
+    await check_views(earlier)
+    await audit(earlier)
+    assert waiting
+
+
+def _waits(job: Job) -> bool:
+    return isinstance(job, Queued) and job.model == "echo" and job.queue == "default"
 
 
 async def test_an_earlier_store_says_what_it_is(earlier: EventStore) -> None:
