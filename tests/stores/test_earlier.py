@@ -106,8 +106,9 @@ async def test_the_views_of_an_earlier_store_are_the_fold_of_its_log(
     """When it was migrated, and when a worker has worked on it since."""
     await check_views(earlier)
     upstream = Scripted()
-    upstream.served = frozenset({"echo"})
-    waiting = [job for job, head in (await audit(earlier)).items() if _waits(head.job)]
+    heads = await audit(earlier)
+    waiting = [job for job, head in heads.items() if _waits(head.job)]
+    upstream.served = frozenset(heads[job].job.model for job in waiting)
     async with a_worker(server, upstream, shards=len(earlier.shards), concurrency=8):
         for job in waiting:
             await ended(earlier, job)
@@ -118,7 +119,7 @@ async def test_the_views_of_an_earlier_store_are_the_fold_of_its_log(
 
 
 def _waits(job: Job) -> bool:
-    return isinstance(job, Queued) and job.model == "echo" and job.queue == "default"
+    return isinstance(job, Queued) and job.queue != "nightly"  # Which is paused.
 
 
 async def test_an_earlier_store_says_what_it_is(earlier: EventStore) -> None:
