@@ -62,6 +62,8 @@ bench: install ## Measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.durability
+	$(BIN)/python -m benchmarks.projections
+	$(BIN)/python -m benchmarks.lists
 
 lock: ## Pin every dependency anew, with hashes
 	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt
