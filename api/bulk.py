@@ -98,9 +98,7 @@ async def _carry_out(
             async with room:
                 try:
                     await _execute(desk.store, row.id, command, which.statuses)
-                except (CommandRefused, UnknownJob, _MovedOn) as error:
-                    refused.append(Refusal(row.id, str(error)))
-                except NotDurable as error:  # It was done, and may be taken back by a power cut.
+                except (CommandRefused, UnknownJob, _MovedOn, NotDurable) as error:
                     refused.append(Refusal(row.id, str(error)))
 
         await asyncio.gather(*(one(row) for row in rows))

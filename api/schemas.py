@@ -18,7 +18,7 @@ from core.events import (
 from core.log import LogEntry
 from core.settings import QUEUE_NAME
 from core.states import Completed as CompletedState
-from core.states import Running, has_ended, status_of
+from core.states import Job, Running, has_ended, status_of
 from core.store import View
 from projections.reading.position import Position
 from projections.reading.queues import QueueView
@@ -95,8 +95,53 @@ def timestamp(at_ms: int) -> str:
 
 
 def job_view(job_id: str, view: View, note: str | None = None) -> JobView:
-    """A job as clients see it."""
-    head, job = view.head, view.head.job
+    """A job as it is now, as clients see it."""
+    head, last = view.head, view.last
+    return _job_view(
+        job_id,
+        head.job,
+        created_ms=head.time_ms(1),
+        claimed_ms=head.time_ms(head.job.claimed) if head.job.claimed else 0,
+        ended_ms=head.time_ms(head.job.version) if has_ended(head.job) else None,
+        due_ms=head.due_at_ms,
+        error=last.error if isinstance(last, Failed | AttemptFailed) else None,
+        usage=last.usage if isinstance(last, Completed) else None,
+        metadata=view.submitted.metadata if view.submitted else {},
+        log_id=head.log_ids[-1],
+        note=UNSET if note is None else note,
+    )
+
+
+def row_view(row: JobRow) -> JobView:
+    """A job of a list, as clients see it."""
+    return _job_view(
+        row.id,
+        row.job,
+        created_ms=row.created_ms,
+        claimed_ms=row.claimed_ms,
+        ended_ms=row.ended_ms,
+        due_ms=row.due_ms,
+        error=row.error,
+        usage=row.usage,
+        metadata=row.metadata,
+        log_id=row.log_id,
+    )
+
+
+def _job_view(
+    job_id: str,
+    job: Job,
+    *,
+    created_ms: int,
+    claimed_ms: int,
+    ended_ms: int | None,
+    due_ms: int | None,
+    error: JobError | None,
+    usage: Usage | None,
+    metadata: dict[str, str],
+    log_id: str,
+    note: str | UnsetType = UNSET,
+) -> JobView:
     has_begun = isinstance(job, Running | CompletedState)
     return JobView(
         id=job_id,
@@ -109,16 +154,16 @@ def job_view(job_id: str, view: View, note: str | None = None) -> JobView:
         tenant=job.tenant,
         attempt=job.attempts + has_begun,
         max_attempts=job.attempts_max,
-        created_at=timestamp(head.time_ms(1)),
-        started_at=timestamp(head.time_ms(job.claimed)) if job.claimed else None,
-        finished_at=timestamp(head.time_ms(job.version)) if has_ended(job) else None,
-        due_at=timestamp(head.due_at_ms) if head.due_at_ms is not None else None,
-        error=view.last.error if isinstance(view.last, Failed | AttemptFailed) else None,
-        usage=view.last.usage if isinstance(view.last, Completed) else None,
-        metadata=view.submitted.metadata if view.submitted else {},
+        created_at=timestamp(created_ms),
+        started_at=timestamp(claimed_ms) if claimed_ms else None,
+        finished_at=None if ended_ms is None else timestamp(ended_ms),
+        due_at=None if due_ms is None else timestamp(due_ms),
+        error=error,
+        usage=usage,
+        metadata=metadata,
         worker=job.worker if isinstance(job, Running) else None,
-        position_in_log=head.log_ids[-1],
-        note=UNSET if note is None else note,
+        position_in_log=log_id,
+        note=note,
     )
 
 
@@ -151,6 +196,8 @@ class QueueList(_OfViews, frozen=True, kw_only=True):
 
 
 class QueueShown(QueueView, frozen=True, kw_only=True):
+    """A queue alone. It cannot be `_OfViews` too: msgspec lays out one base alone."""
+
     position: str
     note: str | UnsetType = UNSET
 
@@ -189,33 +236,6 @@ class OutcomeList(_OfViews, frozen=True, kw_only=True):
 def note_of(position: Position) -> str | UnsetType:
     """Why the views do not move on, if they do not."""
     return UNSET if position.note is None else position.note
-
-
-def row_view(row: JobRow) -> JobView:
-    """A job of a list, as clients see it."""
-    job = row.job
-    has_begun = isinstance(job, Running | CompletedState)
-    return JobView(
-        id=row.id,
-        status=status_of(job),
-        version=job.version,
-        model=job.model,
-        queue=job.queue,
-        kind=job.kind,
-        priority=job.priority,
-        tenant=job.tenant,
-        attempt=job.attempts + has_begun,
-        max_attempts=job.attempts_max,
-        created_at=timestamp(row.created_ms),
-        started_at=timestamp(row.claimed_ms) if row.claimed_ms else None,
-        finished_at=timestamp(row.since_ms) if has_ended(job) else None,
-        due_at=timestamp(row.due_ms) if row.due_ms is not None else None,
-        error=row.error,
-        usage=row.usage,
-        metadata=row.metadata,
-        worker=job.worker if isinstance(job, Running) else None,
-        position_in_log=row.log_id,
-    )
 
 
 def worker_shown(view: WorkerView) -> WorkerShown:

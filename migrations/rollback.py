@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from core.errors import StoreError, StoreNotReady
 from core.keys import META, ShardKeys
+from core.lock import FOR_AS_LONG_AS_IT_IS_HELD, MIGRATING, while_locked
 from core.redis import answering
-from migrations.lock import FOR_AS_LONG_AS_IT_IS_HELD, while_locked
 from migrations.plan import MIGRATIONS, Kind, Migration, Step, applied, shards_of
 from migrations.runner import Begun, Done, Told, Waiting, load_functions
 
@@ -64,7 +64,9 @@ async def roll_back(
             told(Done(step, time.perf_counter() - began))
         return steps
 
-    return await while_locked(client, work, wait_seconds, lambda holder: told(Waiting(holder)))
+    return await while_locked(
+        client, MIGRATING, work, wait_seconds, lambda holder: told(Waiting(holder))
+    )
 
 
 def _undoing(last: int, to: int) -> list[Migration]:

@@ -14,9 +14,9 @@ from core import functions
 from core.errors import FromTheFuture, StoreError, StoreNotReady
 from core.ids import SHARDS_MAX
 from core.keys import META
+from core.lock import FOR_AS_LONG_AS_IT_IS_HELD, MIGRATING, while_locked
 from core.redis import answering
 from core.store import Bounds, EventStore
-from migrations.lock import FOR_AS_LONG_AS_IT_IS_HELD, while_locked
 from migrations.plan import MIGRATIONS, Kind, Step, plan, required, shards_of
 from projections.building import Progress, build
 from projections.checkpoint import LostTail
@@ -94,7 +94,9 @@ async def migrate(
             told(Done(step, time.perf_counter() - began))
         return steps
 
-    return await while_locked(client, work, wait_seconds, lambda holder: told(Waiting(holder)))
+    return await while_locked(
+        client, MIGRATING, work, wait_seconds, lambda holder: told(Waiting(holder))
+    )
 
 
 async def shard_count(client: Redis) -> int:

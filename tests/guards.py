@@ -444,8 +444,8 @@ GUARDS = (
     Guard(
         "repair: one at a time",
         "projections/replay/repair.py",
-        "if not await store.client.set(REPAIR_LOCK, token, nx=True, px=_LOCK_MS):",
-        "if False:",
+        "return await while_locked(store.client, REPAIRING, work, 0.0, lambda _: None)",
+        "return await work()",
         "tests/replay/test_repair.py",
     ),
     Guard(

@@ -1,17 +1,12 @@
 """`respool replay repair`: what is derived from the log is written anew where it differs from the log."""
 
-import asyncio
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from core.errors import StoreError, StoreUnavailable
-from core.keys import REPAIR_LOCK
+from core.lock import REPAIRING, while_locked
 from core.queues import Queues
-from core.redis import answering
 from core.store import EventStore
 from projections.building import build
 from projections.feed import Gap
@@ -23,11 +18,6 @@ from projections.replay.verify import Report, Tell, verify
 from projections.rows import Unfoldable
 
 _ROUNDS: Final = 3  # Jobs that met what was wrong may have left more of it meanwhile.
-_LOCK_MS: Final = 30_000
-_UNLOCK: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
 
 
 class Repaired(Struct):
@@ -42,10 +32,11 @@ async def repair(
 ) -> Repaired:
     """Mend what the log can tell, while jobs go on, and verify.
 
-    With `accept_gaps` entries that the log lacks are recorded as gone for good. Raises StoreError if
-    another repair is running, StoreUnavailable, FromTheFuture.
+    With `accept_gaps` entries that the log lacks are recorded as gone for good. Raises StoreUnavailable
+    if another repair is running, or Redis does not answer; FromTheFuture.
     """
-    async with _alone(store):
+
+    async def work() -> Repaired:
         report, shards = await verify(store, tell)
         if accept_gaps and await _accept_gaps(store, shards):
             report, shards = await verify(store, tell)
@@ -58,6 +49,9 @@ async def repair(
             found |= {_key(one): one for one in report.differences}
         left = {_key(one) for one in report.differences}
         return Repaired([one for key, one in found.items() if key not in left], report)
+
+    # One at a time, as two would each add what a count lacks.
+    return await while_locked(store.client, REPAIRING, work, 0.0, lambda _: None)
 
 
 def _key(one: Finding) -> tuple[str, int, str, str]:
@@ -94,29 +88,3 @@ async def _build_views(store: EventStore) -> None:
         await build(store)
     except (Gap, Unfoldable):
         return
-
-
-@asynccontextmanager
-async def _alone(store: EventStore) -> AsyncIterator[None]:
-    """Keep other repairs out: two would each add what a count lacks. Raises StoreError, StoreUnavailable."""
-    token = secrets.token_hex(8)
-    async with answering():
-        if not await store.client.set(REPAIR_LOCK, token, nx=True, px=_LOCK_MS):
-            raise StoreError("another `respool replay repair` is running; wait until it is through")
-
-    async def keep() -> None:
-        while True:
-            await asyncio.sleep(_LOCK_MS / 3_000)
-            try:
-                async with answering():
-                    await store.client.pexpire(REPAIR_LOCK, _LOCK_MS)
-            except StoreUnavailable:
-                continue
-
-    keeping = asyncio.create_task(keep())
-    try:
-        yield
-    finally:
-        keeping.cancel()
-        async with answering():
-            await store.client.eval(_UNLOCK, 1, REPAIR_LOCK, token)

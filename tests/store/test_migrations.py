@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from core import functions
+from core import functions, lock
 from core.errors import FromTheFuture, StoreNotReady, StoreUnavailable
 from core.keys import META, MIGRATION_LOCK
 from core.store import Bounds, EventStore
-from migrations import lock
 from migrations.plan import MIGRATIONS, Kind, Step, difference, plan
 from migrations.runner import Begun, CannotFold, Done, Event, Waiting, migrate, shard_count
 from projections.building import Progress, build
@@ -80,7 +79,7 @@ async def test_the_lock_of_one_that_was_killed_expires(client: Redis) -> None:
 
 async def test_a_lock_that_is_held_is_waited_for_and_no_longer(client: Redis) -> None:
     await client.set(MIGRATION_LOCK, "busy", px=60_000)
-    with pytest.raises(StoreUnavailable, match="another process"):
+    with pytest.raises(StoreUnavailable, match="another process is migrating the store"):
         await migrate(client, wait_seconds=0.1)
     assert await client.get(MIGRATION_LOCK) == b"busy"
 
@@ -94,7 +93,7 @@ async def test_a_lock_is_renewed_while_its_holder_works(
         await asyncio.sleep(3 * LOCK_MS / 1_000)
         return int(await client.pttl(MIGRATION_LOCK))
 
-    assert await lock.while_locked(client, work, 0, lambda _: None) > 0
+    assert await lock.while_locked(client, lock.MIGRATING, work, 0, lambda _: None) > 0
     assert not await client.exists(MIGRATION_LOCK)
 
 
@@ -116,8 +115,8 @@ async def test_a_lock_that_is_lost_stops_the_work(
         finally:
             stopped.set()
 
-    with pytest.raises(StoreUnavailable, match="lock of the migration was lost"):
-        await lock.while_locked(client, work, 0, lambda _: None)
+    with pytest.raises(StoreUnavailable, match="lock for migrating the store was lost"):
+        await lock.while_locked(client, lock.MIGRATING, work, 0, lambda _: None)
     assert stopped.is_set()
     assert await client.get(MIGRATION_LOCK) == (None if to is None else to.encode())
 

@@ -1,4 +1,6 @@
-"""The lock that one process holds while it migrates: it expires by itself, and is renewed while it works.
+"""A lock that one process holds while it migrates, or repairs, the store.
+
+It expires by itself, and is renewed while the work goes on.
 
 So one that was killed blocks the next try for as long as the lock still lasts, and no longer; and one
 that was frozen, or cut off from Redis, stops once it is no longer sure of its lock.
@@ -13,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from core.errors import StoreError, StoreUnavailable
-from core.keys import MIGRATION_LOCK
+from core.keys import MIGRATION_LOCK, REPAIR_LOCK
 from core.redis import answering
 
 LOCK_MS: Final = 30_000
@@ -36,8 +39,20 @@ return 0
 Result = TypeVar("Result")
 
 
+class Lock(Struct, frozen=True):
+    """What only one process at a time does to a store."""
+
+    key: str
+    doing: str
+
+
+MIGRATING: Final = Lock(MIGRATION_LOCK, "migrating")
+REPAIRING: Final = Lock(REPAIR_LOCK, "repairing")
+
+
 async def while_locked(
     client: Redis,
+    lock: Lock,
     work: Callable[[], Awaitable[Result]],
     wait_seconds: float,
     waiting: Callable[[str], None],
@@ -48,16 +63,16 @@ async def while_locked(
     work is cancelled then.
     """
     token = f"{secrets.token_hex(8)} {os.getpid()} {platform.node() or 'localhost'}"
-    await _take(client, token, wait_seconds, waiting)
+    await _take(client, lock, token, wait_seconds, waiting)
     working = asyncio.ensure_future(work())
-    keeping = asyncio.create_task(_keep(client, token))
+    keeping = asyncio.create_task(_keep(client, lock, token))
     try:
         await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise StoreUnavailable(
-            "the lock of the migration was lost, as Redis was away for too long or has forgotten it; "
-            "so it stopped. Run it again: it goes on where it was"
+            f"the lock for {lock.doing} the store was lost, as Redis was away for too long or has "
+            "forgotten it; so it stopped. Run it again: it goes on where it was"
         )
     finally:
         working.cancel()
@@ -65,21 +80,23 @@ async def while_locked(
         await asyncio.gather(working, keeping, return_exceptions=True)
         with suppress(StoreError):  # Else it expires.
             async with answering():
-                await client.eval(_UNLOCK, 1, MIGRATION_LOCK, token)
+                await client.eval(_UNLOCK, 1, lock.key, token)
 
 
 async def _take(
-    client: Redis, token: str, wait_seconds: float, waiting: Callable[[str], None]
+    client: Redis, lock: Lock, token: str, wait_seconds: float, waiting: Callable[[str], None]
 ) -> None:
     loop = asyncio.get_running_loop()
     until, said = loop.time() + wait_seconds, ""
     while True:
         async with answering():
-            if await client.set(MIGRATION_LOCK, token, nx=True, px=LOCK_MS):
+            if await client.set(lock.key, token, nx=True, px=LOCK_MS):
                 return
-            holder = _holder(await client.get(MIGRATION_LOCK))
-        if loop.time() > until:
-            raise StoreUnavailable(f"{holder} has been migrating the store for too long")
+            holder = _holder(await client.get(lock.key))
+        if loop.time() >= until:
+            raise StoreUnavailable(
+                f"{holder} is {lock.doing} the store; try again once it is through"
+            )
         if holder != said:
             waiting(holder)
             said = holder
@@ -96,7 +113,7 @@ def _holder(token: bytes | str | None) -> str:
             return "another process"
 
 
-async def _keep(client: Redis, token: str) -> None:
+async def _keep(client: Redis, lock: Lock, token: str) -> None:
     """Renew the lock; return once it is lost, or may be."""
     loop = asyncio.get_running_loop()
     sure_until = loop.time() + LOCK_MS / 1_000
@@ -105,7 +122,7 @@ async def _keep(client: Redis, token: str) -> None:
         asked = loop.time()
         try:
             async with asyncio.timeout(max(0.0, sure_until - asked)), answering():
-                is_ours = await client.eval(_RENEW, 1, MIGRATION_LOCK, token, str(LOCK_MS))
+                is_ours = await client.eval(_RENEW, 1, lock.key, token, str(LOCK_MS))
         except (StoreError, TimeoutError):
             continue
         if not is_ours:
