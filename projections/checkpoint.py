@@ -148,7 +148,8 @@ class View:
     ) -> Checkpoint:
         """Apply changes that were folded onto one checkpoint, and move on to another, in one step.
 
-        The checkpoint as it is then. `over` names counters that are no longer kept. Raises Moved, Held, LostTail, StoreUnavailable.
+        The checkpoint as it is then. `over` names counters that are no longer kept. Raises Moved, Held,
+        LostTail, StoreUnavailable.
         """
         ask, bodies = _arguments(self.keys, onto, to, changes, over)
         names = [

@@ -95,7 +95,8 @@ async def begin(store: EventStore, horizon: Horizon, of: str | None = None) -> G
 async def switch(store: EventStore, to: Generation, rate: int | None = None) -> Generation | None:
     """Let a generation that has been built serve from now on; the one that it replaces, if any.
 
-    `rate` says how many entries a second were folded, for the next one's estimate. Raises Moved if it was dropped meanwhile, StoreUnavailable.
+    `rate` says how many entries a second were folded, for the next one's estimate. Raises Moved if it was
+    dropped meanwhile, StoreUnavailable.
     """
     ask: dict[str, str | int] = {**_named(to)}
     if rate is not None:
