@@ -49,12 +49,18 @@ def main() -> None:
 
 
 async def fold(redis: BenchmarkRedis, rounds: int) -> None:
-    """Entries/s of reading and decoding alone, of folding all views anew, and of `replay verify`."""
+    """Entries/s of reading and decoding alone, of folding all views anew, and of `replay verify`.
+
+    And the memory that views take, of which there are none before the first rebuild.
+    """
     redis.empty()
     for what in ("submit", "work"):
         await _peer(what, redis, JOBS)
     store = await _store(redis)
     [entries] = await log_lengths(store)
+    before = redis.used_memory_bytes()
+    await build(store)
+    per_job = (redis.used_memory_bytes() - before) / JOBS
     ways: dict[str, Callable[[], Awaitable[object]]] = {
         "read and decode": lambda: _decode(store),
         "rebuild": lambda: build(store),
@@ -66,7 +72,7 @@ async def fold(redis: BenchmarkRedis, rounds: int) -> None:
             rates[name].append(entries / await _seconds(way))
     await store.client.aclose()
     alone = statistics.median(rates["read and decode"])
-    print(f"{entries:,} entries of {JOBS:,} jobs")
+    print(f"{entries:,} entries of {JOBS:,} jobs; views take {per_job:,.0f} bytes a job")
     for name, values in rates.items():
         median = statistics.median(values)
         print(
