@@ -8,9 +8,11 @@ from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Request, get
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
+from api.access import caller_of
 from api.bulk import BulkController
 from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
@@ -71,6 +73,9 @@ def create_app(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def desk_of(request: Request[Any, Any, Any]) -> Desk:
+        return desk.of(caller_of(request))
+
     return Litestar(
         [
             BulkController,
@@ -82,7 +87,8 @@ def create_app(
             readyz,
             openapi_json,
         ],
-        dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
+        dependencies={"desk": Provide(desk_of, sync_to_thread=False)},
+        state=State({"desk": desk}),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[background],
         request_max_body_size=settings.max_body_bytes,

@@ -5,14 +5,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from copy import copy
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct, structs
 
+from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
+from core.access import ANYBODY, Caller
 from core.bells import Bells
 from core.commands import Cancel
 from core.errors import Conflict, DuplicateKey, NotDurable, StoreError, StoreNotReady, UnknownJob
@@ -22,7 +25,7 @@ from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
 from core.job import CommandRefused
 from core.keys import shard_for
 from core.queues import Queues
-from core.roster import Crew, Member, Roster
+from core.roster import Roster
 from core.states import Scheduled, has_ended
 from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
@@ -31,9 +34,7 @@ from projections.reading.queues import place_of
 
 log = logging.getLogger(__name__)
 
-TENANT: Final = "default"
 BY_API: Final = "api"  # Who did what comes over HTTP.
-ROSTER_SECONDS: Final = 1.0  # How old the list of workers may be.
 _NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
 
 
@@ -45,59 +46,8 @@ class Defaults(Struct, frozen=True, kw_only=True):
     wait_max_seconds: float
 
 
-class Catalog:
-    """The workers and the models that they serve, looked up at most once a second."""
-
-    def __init__(self, roster: Roster, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._roster = roster
-        self._monotonic = monotonic
-        self._crew = Crew()
-        self._looked_at = float("-inf")  # When the look began that brought them.
-        self._looking: asyncio.Task[None] | None = None
-
-    async def members(self) -> list[Member]:
-        """The workers whose facts this release can read. Raises StoreUnavailable."""
-        return list((await self.crew()).members)
-
-    async def crew(self, older_than_seconds: float = ROSTER_SECONDS) -> Crew:
-        """The workers, as they were at most so long ago. Raises StoreUnavailable."""
-        since = self._monotonic() - older_than_seconds
-        while self._looked_at < since:
-            if self._looking is None:
-                self._looking = asyncio.create_task(self._look())
-                self._looking.add_done_callback(self._looked)
-            await asyncio.shield(
-                self._looking
-            )  # Shared: whoever comes while Redis is slow joins in.
-        return self._crew
-
-    async def _look(self) -> None:
-        began = self._monotonic()
-        self._crew = await self._roster.crew()
-        self._looked_at = began
-
-    def _looked(self, looking: asyncio.Task[None]) -> None:
-        self._looking = None
-        if not looking.cancelled():
-            looking.exception()  # Whoever still waits for it raises it.
-
-    async def check(self, model: str) -> str | None:
-        """Nothing, or a note that nobody alive serves the model. ApiError 404 if nobody ever did."""
-        crew = await self.crew()
-        if not any(model in one.models for one in crew.everybody):
-            crew = await self.crew(0.0)
-        serving = [one for one in crew.everybody if model in one.models]
-        if not serving:
-            names = ", ".join(sorted({name for one in crew.everybody for name in one.models}))
-            message = f"no worker serves the model {model!r}; served are: {names or 'none yet'}"
-            raise ApiError(404, "model_not_found", message, param="model")
-        if not any(one.heartbeat for one in serving):
-            return f"no worker that serves {model!r} is alive just now; the job waits for one"
-        return None
-
-
 class Desk:
-    """The API's one way to the store."""
+    """The API's one way to the store, for one caller: jobs of other tenants are not there."""
 
     def __init__(
         self, store: EventStore, bells: Bells, defaults: Defaults, is_ready: Callable[[], bool]
@@ -112,6 +62,13 @@ class Desk:
         self._defaults = defaults
         self._is_ready = is_ready
         self._abandoning: set[asyncio.Task[None]] = set()
+        self.caller = ANYBODY
+
+    def of(self, caller: Caller) -> "Desk":
+        """The same desk, as another caller sees it."""
+        desk = copy(self)
+        desk.caller = caller
+        return desk
 
     async def submit(self, asked: SubmitJob, key: str | None) -> tuple[JobView, bool]:
         """The job, and whether it is new: the same request under the same key gives the same job.
@@ -124,7 +81,7 @@ class Desk:
         idempotency = None
         if key is not None:
             fingerprint = blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
-            idempotency = IdempotencyKey(TENANT, key, fingerprint)
+            idempotency = IdempotencyKey(self.caller.tenant, key, fingerprint)
         while True:
             new_id = self._new_id(key)
             try:
@@ -165,7 +122,7 @@ class Desk:
     async def require(self, job_id: str) -> View:
         """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""
         view = await self.store.view(job_id) if is_job_id(job_id) else None
-        if view is None:
+        if view is None or not self.caller.may_see(view.head.job.tenant):
             raise UnknownJob(job_id)
         return view
 
@@ -235,7 +192,8 @@ class Desk:
 
     def _new_id(self, key: str | None) -> str:
         shards = len(self.store.shards)
-        shard = secrets.randbelow(shards) if key is None else shard_for(f"{TENANT}:{key}", shards)
+        named = f"{self.caller.tenant}:{key}"
+        shard = secrets.randbelow(shards) if key is None else shard_for(named, shards)
         return job_id(time.time_ns() // 1_000_000, secrets.randbits(RANDOM_BITS), shard)
 
     def _submitted(self, asked: SubmitJob) -> Submitted:
@@ -244,7 +202,7 @@ class Desk:
             model=asked.model,
             kind=asked.kind,
             priority=asked.priority,
-            tenant=TENANT,
+            tenant=self.caller.tenant,
             request=asked.request,
             delay_ms=round(asked.delay_seconds * 1_000),
             deadline_ms=_milliseconds(asked.deadline_seconds),

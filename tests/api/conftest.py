@@ -67,7 +67,7 @@ async def serving_api(
     app = create_app(store, bells, Settings(**settings), is_ready)
     listening = bind("127.0.0.1", 0, "API_PORT")
     listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # As uvloop does by itself.
-    desk: Desk = await app.dependencies["desk"]()
+    desk: Desk = app.state.desk
     async with (
         serving(app, listening) as url,
         httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(20)) as http,

@@ -54,7 +54,11 @@ CHANGES: Final = (
         '"tenant": event.tenant,',
         '"tenant": event.tenant,\n        "region": event.region,',
     ),
-    Change("api/desk.py", "tenant=TENANT,\n", f"tenant=TENANT,\n            region='{HERE}',\n"),
+    Change(
+        "api/desk.py",
+        "tenant=self.caller.tenant,\n",
+        f"tenant=self.caller.tenant,\n            region='{HERE}',\n",
+    ),
     Change(
         "core/functions.py",
         f"VERSION: Final = {functions.VERSION}\n",

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from random import Random
 
-from api.desk import Catalog, Defaults, Desk
+from api.catalog import Catalog
+from api.desk import Defaults, Desk
 from api.errors import ApiError
 from api.schemas import JobView, SubmitJob
 from core.bells import Bells
