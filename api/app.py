@@ -3,25 +3,29 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
-from litestar import Litestar, Request, get
+from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
-from api.access import caller_of
+from api.access import ANY_KEY, Permit, caller_of
 from api.bulk import BulkController
 from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
+from api.guard import Guard
 from api.health import healthz, readyz
 from api.jobs import JobsController
+from api.keyring import Keyring
 from api.lists import ListsController
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
 from core.bells import Bells
+from core.errors import StoreError
+from core.key_book import KeyBook
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.settings import Settings
 from core.store import EventStore
@@ -39,7 +43,7 @@ def _tell_failure(task: asyncio.Task[None]) -> None:
         log.critical("the API goes on without its %s", task.get_coro(), exc_info=error)
 
 
-@get("/openapi.json", include_in_schema=False)
+@get("/openapi.json", include_in_schema=False, opt=ANY_KEY)
 async def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The description of this API, where tools look for it; `/docs` shows it to people."""
     return request.app.openapi_schema.to_schema()
@@ -58,11 +62,14 @@ def create_app(
         wait_max_seconds=settings.sync_timeout_seconds,
     )
     desk = Desk(store, bells, defaults, is_ready)
+    keyring = Keyring(KeyBook(store.client), bells, settings.openai_api_key)
 
     @asynccontextmanager
     async def background(_: Litestar) -> AsyncIterator[None]:
+        with suppress(StoreError):  # Whoever sends a key is told so, until it can be read.
+            await keyring.look()
         # Timers too: a deadline passes and a delay ends also while no worker is alive.
-        running = (bells.run(), run_timers(store), desk.tail.run())
+        running = (bells.run(), run_timers(store), desk.tail.run(), keyring.run())
         tasks = [asyncio.create_task(work) for work in running]
         for task in tasks:
             task.add_done_callback(_tell_failure)
@@ -76,7 +83,7 @@ def create_app(
     def desk_of(request: Request[Any, Any, Any]) -> Desk:
         return desk.of(caller_of(request))
 
-    return Litestar(
+    app = Litestar(
         [
             BulkController,
             JobsController,
@@ -90,8 +97,16 @@ def create_app(
         dependencies={"desk": Provide(desk_of, sync_to_thread=False)},
         state=State({"desk": desk}),
         exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[Permit],
         lifespan=[background],
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=OpenAPIConfig(title="Respool", version=version("respool"), path="/docs"),
+        openapi_config=OpenAPIConfig(
+            title="Respool",
+            version=version("respool"),
+            openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, opt=ANY_KEY),
+        ),
         logging_config=None,
     )
+    # Around its router too: what there is not takes a key like what there is.
+    app.asgi_handler = Guard(app.asgi_handler, keyring, required=settings.openai_api_key_required)
+    return app

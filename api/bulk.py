@@ -9,12 +9,14 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
 from litestar.params import RawBody
 from litestar.status_codes import HTTP_200_OK
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
+from api.access import allows, tenant_of
 from api.bodies import body_of, decode_body
-from api.desk import BY_API, Desk
+from api.desk import Desk
 from api.errors import ApiError
 from api.lists import checked, filter_of
+from core.access import Scope
 from core.commands import Cancel, Command, Requeue
 from core.errors import Conflict, NotDurable, UnknownJob
 from core.job import CommandRefused, decide
@@ -73,22 +75,23 @@ class BulkOperation(Operation):
 class BulkController(Controller):
     path = "/v1/jobs"
     tags = ("jobs",)
+    opt = allows(Scope.OPERATE)
 
     @post("/requeue", status_code=HTTP_200_OK, operation_class=BulkOperation)
     async def requeue_all(self, body: RawBody, desk: NamedDependency[Desk]) -> BulkDone:
         """Give all failed, cancelled or expired jobs that match another life, the newest first."""
-        return await _carry_out(desk, decode_body(body, Bulk), Requeue(by=BY_API), ENDED)
+        return await _carry_out(desk, decode_body(body, Bulk), Requeue(by=desk.by), ENDED)
 
     @post("/cancel", status_code=HTTP_200_OK, operation_class=BulkOperation)
     async def cancel_all(self, body: RawBody, desk: NamedDependency[Desk]) -> BulkDone:
         """Cancel all jobs that match and have not ended, the newest first."""
-        return await _carry_out(desk, decode_body(body, Bulk), Cancel(by=BY_API), OPEN)
+        return await _carry_out(desk, decode_body(body, Bulk), Cancel(by=desk.by), OPEN)
 
 
 async def _carry_out(
     desk: Desk, asked: Bulk, command: Command, allowed: tuple[str, ...]
 ) -> BulkDone:
-    which = _filter(asked, allowed)
+    which = structs.replace(_filter(asked, allowed), tenant=tenant_of(desk.caller, asked.tenant))
     rows, cursor = await _matching(desk, which, asked)
     refused: list[Refusal] = []
     if not asked.dry_run:

@@ -31,10 +31,10 @@ from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
 from projections.reading.position import Reader
 from projections.reading.queues import place_of
+from projections.reading.workers import WorkerView
 
 log = logging.getLogger(__name__)
 
-BY_API: Final = "api"  # Who did what comes over HTTP.
 _NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
 
 
@@ -69,6 +69,27 @@ class Desk:
         desk = copy(self)
         desk.caller = caller
         return desk
+
+    @property
+    def by(self) -> str:
+        """Who does what comes over HTTP, for the log: the key by its name, which no other key has."""
+        return "api" if self.caller.key is None else f"key:{self.caller.name}"
+
+    async def without_others(self, workers: list[WorkerView]) -> list[WorkerView]:
+        """Workers without the jobs that are not the caller's to see. Raises StoreUnavailable."""
+        if self.caller.sees is None:
+            return workers
+        ids = [job.id for worker in workers for job in worker.running]
+        heads = dict(zip(ids, await self.store.load_many(ids), strict=True))
+
+        def is_seen(job_id: str) -> bool:
+            head = heads[job_id]
+            return head is not None and self.caller.may_see(head.job.tenant)
+
+        return [
+            structs.replace(worker, running=[job for job in worker.running if is_seen(job.id)])
+            for worker in workers
+        ]
 
     async def submit(self, asked: SubmitJob, key: str | None) -> tuple[JobView, bool]:
         """The job, and whether it is new: the same request under the same key gives the same job.

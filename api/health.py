@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import UNSET, Struct, UnsetType
 
+from api.access import NO_KEY
 from api.desk import Desk
 
 
@@ -13,13 +14,13 @@ class Health(Struct, frozen=True, kw_only=True):
     note: str | UnsetType = UNSET  # What an operator has to know, though jobs are taken.
 
 
-@get("/healthz", tags=["health"])
+@get("/healthz", tags=["health"], opt=NO_KEY)
 async def healthz() -> Health:
     """Always 200, as long as the process answers."""
     return Health(status="ok")
 
 
-@get("/readyz", tags=["health"])
+@get("/readyz", tags=["health"], opt=NO_KEY)
 async def readyz(desk: NamedDependency[Desk]) -> Response[Health]:
     """200 if Redis answers and a worker is alive, else 503 with the reason."""
     trouble = await desk.trouble()

@@ -13,12 +13,14 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from api import streams
+from api.access import allows, tenant_of
 from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
-from api.desk import BY_API, Desk
+from api.desk import Desk
 from api.errors import ApiError
 from api.lists import FILTERS, Limit, MinPosition, Text, Time, filter_of, page_of_jobs, takes
 from api.schemas import EventList, JobList, JobView, SubmitJob, event_view
+from core.access import Scope
 from core.commands import Cancel, Requeue
 from core.errors import StoreError
 from core.events import Completed, Failed
@@ -32,13 +34,15 @@ IdempotencyHeader = Annotated[
     str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=255)
 ]
 Prefer = Annotated[str | None, HeaderParameter(name="Prefer", max_length=255)]
+_CHANGES = allows(Scope.SUBMIT, Scope.OPERATE)  # Of one job.
 
 
 class JobsController(Controller):
     path = "/v1/jobs"
     tags = ("jobs",)
+    opt = allows(Scope.READ)
 
-    @post(status_code=HTTP_202_ACCEPTED, operation_class=SubmitOperation)
+    @post(status_code=HTTP_202_ACCEPTED, operation_class=SubmitOperation, opt=allows(Scope.SUBMIT))
     async def submit(
         self,
         body: RawBody,
@@ -79,6 +83,7 @@ class JobsController(Controller):
         min_position: MinPosition = None,
     ) -> JobList:
         """Jobs, newest first, by any combination of marks; several statuses with commas between them."""
+        tenant = tenant_of(desk.caller, tenant)
         which = filter_of(status, queue, model, tenant, created_after, created_before)
         return await page_of_jobs(desk, which, cursor, limit, min_position)
 
@@ -141,18 +146,18 @@ class JobsController(Controller):
         await desk.require(job_id)
         return _event_stream(_watch_output(desk, job_id, _chunk_id(last_event_id)))
 
-    @post("/{job_id:str}/cancel", status_code=HTTP_202_ACCEPTED)
+    @post("/{job_id:str}/cancel", status_code=HTTP_202_ACCEPTED, opt=_CHANGES)
     async def cancel(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
         """Cancel a job; one that runs is stopped as soon as its worker hears of it. 409 once it ended."""
         await desk.require(job_id)
-        await desk.store.execute(job_id, Cancel(by=BY_API))
+        await desk.store.execute(job_id, Cancel(by=desk.by))
         return await desk.view(job_id)
 
-    @post("/{job_id:str}/requeue", status_code=HTTP_200_OK)
+    @post("/{job_id:str}/requeue", status_code=HTTP_200_OK, opt=_CHANGES)
     async def requeue(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
         """Give a failed, cancelled or expired job another life. 409 for any other."""
         await desk.require(job_id)
-        await desk.store.execute(job_id, Requeue(by=BY_API))
+        await desk.store.execute(job_id, Requeue(by=desk.by))
         return await desk.view(job_id)
 
 

@@ -13,6 +13,7 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from api.access import allows, require_all_tenants, tenant_of
 from api.desk import Desk
 from api.errors import ApiError
 from api.schemas import (
@@ -26,6 +27,7 @@ from api.schemas import (
     row_view,
     worker_shown,
 )
+from core.access import Scope
 from core.settings import QUEUE_NAME
 from core.states import STATUSES
 from projections.reading.jobs import Filter, list_jobs, read_cursor
@@ -70,6 +72,7 @@ FILTERS = ("status", "queue", "model", "tenant", "created_after", "created_befor
 class ListsController(Controller):
     path = "/v1"
     tags = ("lists",)
+    opt = allows(Scope.READ)
 
     @get("/queues", before_request=takes("min_position"))
     async def queues(
@@ -96,10 +99,13 @@ class ListsController(Controller):
     async def workers(
         self, desk: NamedDependency[Desk], min_position: MinPosition = None
     ) -> WorkerList:
-        """Every worker that there is, or was within the retention time, the newest first."""
+        """Every worker that there is, or was within the retention time, the newest first.
+
+        Of the jobs that it runs a tenant sees its own.
+        """
         await _until(desk.reader, min_position)
         position, views = await workers(desk.reader)
-        shown = [worker_shown(view) for view in views]
+        shown = [worker_shown(view) for view in await desk.without_others(views)]
         return WorkerList(workers=shown, position=str(position), note=note_of(position))
 
     @get("/usage", before_request=takes("tenant", "model", "from", "to", "min_position"))
@@ -118,6 +124,7 @@ class ListsController(Controller):
         if not 0 <= (last - first).days < _DAYS_MAX:
             message = f"from: takes a day that is at most {_DAYS_MAX - 1} days before `to`"
             raise ApiError(422, "invalid_value", message, param="from")
+        tenant = tenant_of(desk.caller, tenant)
         await _until(desk.reader, min_position)
         position, views = await usage(desk.reader, first, last, tenant, model)
         return UsageList(usage=views, position=str(position), note=note_of(position))
@@ -131,7 +138,8 @@ class ListsController(Controller):
         hours: Annotated[int, QueryParameter(ge=1, le=168)] = 24,
         min_position: MinPosition = None,
     ) -> OutcomeList:
-        """How attempts and jobs ended in the last hours, errors by their kind."""
+        """How attempts and jobs ended in the last hours, errors by their kind; not for one tenant's key."""
+        require_all_tenants(desk.caller)
         await _until(desk.reader, min_position)
         position, views = await outcomes(desk.reader, hours, queue, model)
         return OutcomeList(outcomes=views, position=str(position), note=note_of(position))

@@ -8,9 +8,11 @@ from litestar.params import FromPath, RawBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
+from api.access import allows
 from api.bodies import decode_body
-from api.desk import BY_API, Desk
+from api.desk import Desk
 from api.lists import check_queue
+from core.access import Scope
 from core.queues import QueueState
 
 
@@ -23,6 +25,7 @@ class Pause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class QueuesController(Controller):
     path = "/v1/queues/{name:str}"
     tags = ("queues",)
+    opt = allows(Scope.OPERATE)
 
     @post("/pause", status_code=HTTP_200_OK)
     async def pause(
@@ -31,10 +34,10 @@ class QueuesController(Controller):
         """Let no job of a queue be claimed until it is resumed. It takes submissions all the same."""
         asked = decode_body(body, Pause) if body else Pause()
         check_queue(name)
-        return await desk.queues.set_paused(name, paused=True, by=BY_API, reason=asked.reason)
+        return await desk.queues.set_paused(name, paused=True, by=desk.by, reason=asked.reason)
 
     @post("/resume", status_code=HTTP_200_OK)
     async def resume(self, name: FromPath[str], desk: NamedDependency[Desk]) -> QueueState:
         """Let a queue's jobs be claimed again."""
         check_queue(name)
-        return await desk.queues.set_paused(name, paused=False, by=BY_API)
+        return await desk.queues.set_paused(name, paused=False, by=desk.by)

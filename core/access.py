@@ -17,7 +17,7 @@ class Scope(StrEnum):
     OPERATE = "operate"  # Queues, and jobs by the hundred.
 
 
-class KeyLimits(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class KeyLimits(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How much a key may ask for; None: as much as the queues take."""
 
     requests_per_minute: Limit | None = None

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from core.errors import StoreNotReady
 from core.redis import answering
 
-VERSION: Final = 3
+VERSION: Final = 4
 LIBRARY: Final = f"respool_{VERSION}"
 _PARTS: Final = (
     "prelude",
@@ -33,6 +33,7 @@ _PARTS: Final = (
     "views",
     "seen",
     "mend",
+    "keys",
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,6 +16,8 @@ HANDED_OVER = "newer-release"  # Who holds what waits for a newer release's work
 META = "respool:{0}:meta"  # Shard count, incarnation, applied migrations.
 MIGRATION_LOCK = "respool:{0}:migrating"
 REPAIR_LOCK = "respool:{0}:repairing"
+API_KEYS = "respool:{0}:keys"  # A stream of what happened to each API key; never trimmed.
+API_KEYS_BELL_NAME = "keys"
 
 
 _LANES = frozenset(lane.value for lane in Lane)

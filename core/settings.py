@@ -55,6 +55,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream_url: str | None = None
     upstream_kind: UpstreamKind | None = None  # None: found out.
     upstream_api_key: str | None = None
+    openai_api_key_required: bool = False
+    openai_api_key: str | None = None  # The operator's own key; there may be more, in the store.
     lease_seconds: int = 30
     shutdown_grace_seconds: int = 30
     queue_limit: int = 1_000
@@ -100,6 +102,8 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 
 
+_SECRETS: Final = frozenset({"openai_api_key", "upstream_api_key"})
+_YES_OR_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _DIGITS_MAX: Final = 20  # More are no number of ours, and slow to read.
 
 _SCHEMES: Mapping[str, tuple[str, ...]] = {
@@ -123,6 +127,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             values[field.name] = _parse(field.name, field.type, text)
         except ValueError as error:
             shown = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)  # A URL may hold a password.
+            if field.name in _SECRETS:
+                shown = "***"
             wrong.append(f"{field.name.upper()}={shown!r}: {error}")
     if wrong:
         raise SettingsError("\n".join(wrong))
@@ -138,6 +144,12 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         return int(text)
     if name in _SCHEMES and not text.startswith(_SCHEMES[name]):
         raise ValueError(f"takes a URL that begins with {' or '.join(_SCHEMES[name])}")
+    if kind is bool:
+        if text.lower() not in _YES_OR_NO:
+            raise ValueError("takes true or false")
+        return _YES_OR_NO[text.lower()]
+    if name in _SECRETS and not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("takes printable ASCII without spaces, as it is sent in a header")
     if name == "redis_url":
         check_url(text)
     if name == "worker_queues":

@@ -10,6 +10,7 @@ from litestar.params import HeaderParameter, RawBody
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
+from api.access import allows
 from api.bodies import AskOperation
 from api.callers import CallerLeft, unless_left
 from api.desk import Desk
@@ -18,6 +19,7 @@ from api.openai.outcomes import failure, job_header, newer, not_in_time, stoppin
 from api.openai.schemas import ModelList, model_list, read_request
 from api.openai.stream import answer_stream
 from api.schemas import SubmitJob
+from core.access import Scope
 from core.errors import FromTheFuture
 from core.events import Completed, Kind
 from core.states import has_ended
@@ -33,6 +35,7 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class OpenAIController(Controller):
     path = "/v1"
     tags = ("openai",)
+    opt = allows(Scope.SUBMIT)
 
     @post("/chat/completions", status_code=HTTP_200_OK, operation_class=AskOperation)
     async def chat(
@@ -70,7 +73,7 @@ class OpenAIController(Controller):
         """Embeddings. If the caller leaves, the job is cancelled."""
         return await _answer(desk, request, Kind.EMBEDDINGS, body, idempotency_key)
 
-    @get("/models")
+    @get("/models", opt=allows(Scope.SUBMIT, Scope.READ))
     async def models(self, desk: NamedDependency[Desk]) -> ModelList:
         """The models that workers serve which are alive just now."""
         return model_list(await desk.catalog.members())

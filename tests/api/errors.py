@@ -4,6 +4,8 @@ from typing import Any
 
 import httpx
 
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
 
 def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The error that an answer is, which has OpenAI's shape and shows nothing of our inside."""
@@ -17,6 +19,6 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert set(error) - {"job_id"} == {"message", "type", "param", "code"}
     assert error["code"] == code
     assert error["message"]
-    kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "server_error"}
-    assert error["type"] == kinds.get(status, "invalid_request_error")
+    other = "server_error" if status >= 500 else "invalid_request_error"
+    assert error["type"] == _KINDS.get(status, other)
     return error
