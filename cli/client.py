@@ -1,5 +1,7 @@
 """A client of the HTTP API, as the command line uses it."""
 
+import os
+import re
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,18 +24,36 @@ def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="RESPOOL_URL",
         default=DEFAULT_URL,
         show_default=True,
-        help="Where the API is.  [env: RESPOOL_URL]",
+        help="Where the API is; it is sent OPENAI_API_KEY, if that is set, as the key.  "
+        "[env: RESPOOL_URL]",
     )(command)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def call(method: str, url: str, path: str, **arguments: Any) -> httpx.Response:
+def key_header() -> dict[str, str]:
+    """The header with the key, which is where OpenAI's own clients look for it. Raises ClientError."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        return {}
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ClientError("OPENAI_API_KEY takes printable ASCII without spaces")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def call(
+    method: str, url: str, path: str, headers: dict[str, str] | None = None, **arguments: Any
+) -> httpx.Response:
     """One request. Raises ClientError unless it succeeds."""
     try:
         response = httpx.request(
-            method, url.rstrip("/") + path, timeout=_TIMEOUT, trust_env=False, **arguments
+            method,
+            url.rstrip("/") + path,
+            timeout=_TIMEOUT,
+            trust_env=False,
+            headers={**key_header(), **(headers or {})},
+            **arguments,
         )
     except httpx.InvalidURL as error:
         raise ClientError(f"{url!r} is no URL: {error}") from error

@@ -16,6 +16,7 @@ from cli.client import ClientError, json_option
 from cli.demo import DemoModelError
 from cli.embedded import DataDirError
 from cli.jobs import show, submit
+from cli.keys import keys
 from cli.lists import jobs, queues, usage, workers
 from cli.logs import configure_logging
 from cli.loop import run
@@ -46,7 +47,8 @@ def cli() -> None:
     """Durable job execution for self-hosted LLM inference.
 
     Roles: up (all of it on one machine), api, worker, projector, migrate; they read their settings from the
-    environment. The other commands are a client of the HTTP API.
+    environment. `keys` and `replay` work on the store itself. The other commands are a client of the HTTP
+    API, and send it OPENAI_API_KEY, if that is set, as their key.
     """
 
 
@@ -231,6 +233,6 @@ def migrate(plan_only: bool, to: int | None, shards: int, park: bool, as_json: b
 
 for command in (
     *(submit, show, watch, cancel, requeue, pause, resume),
-    *(jobs, queues, workers, usage, replay),
+    *(jobs, queues, workers, usage, replay, keys),
 ):
     cli.add_command(command)

@@ -24,6 +24,7 @@ from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
 from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
 from core.errors import StoreDenied, StoreError, StoreNotReady, StoreUnavailable
+from core.key_book import KeyBook
 from core.persistence import require_syncing
 from core.redis import answering, connect
 from core.settings import Settings, SettingsError
@@ -135,6 +136,19 @@ async def _barrier(
         await client.aclose()
 
 
+async def require_a_key(settings: Settings, client: Redis) -> None:
+    """Raises SettingsError if keys are required and there is none: nobody could get in."""
+    if not settings.openai_api_key_required or settings.openai_api_key is not None:
+        return
+    book = KeyBook(client)
+    await book.catch_up()
+    if not book.has_live:
+        raise SettingsError(
+            "OPENAI_API_KEY_REQUIRED=true, and there is no API key: set OPENAI_API_KEY to one of your "
+            "own, or make one with `respool keys make NAME`"
+        )
+
+
 @asynccontextmanager
 async def running_api(
     settings: Settings, redis_url: str, is_ready: Callable[[], bool] = lambda: True
@@ -142,6 +156,7 @@ async def running_api(
     """The base URL of an API, which serves until the block ends."""
     listening = bind(settings.api_host, settings.api_port, "API_PORT")
     async with open_store(settings, redis_url, PATIENCE_SECONDS) as store:
+        await _patiently(lambda: require_a_key(settings, store.client), redis_url)
         bells = Bells(store.client)
         async with serving(create_app(store, bells, settings, is_ready), listening) as url:
             try:

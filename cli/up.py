@@ -13,6 +13,7 @@ from cli.demo import MODEL as DEMO_MODEL
 from cli.demo import OLLAMA, demo_model, ollama_answers
 from cli.embedded import embedded_store
 from cli.roles import (
+    require_a_key,
     run_worker,
     running_api,
     running_projector,
@@ -70,6 +71,7 @@ async def _start(
         store = embedded_store(settings.respool_data_dir, settings.durability)
         redis_url = await stack.enter_async_context(store)
     await _migrate(redis_url, settings, console)
+    await _require_a_key(redis_url, settings)
     if settings.redis_url is None:
         await stack.enter_async_context(_kept_migrated(redis_url, settings))
     await stack.enter_async_context(
@@ -109,6 +111,15 @@ async def _migrate(redis_url: str, settings: Settings, console: Console) -> None
         await migrate(client, told=told, bounds=settings.bounds(REPLY_TIMEOUT_SECONDS))
     except CannotFold as error:
         log.error("lists and figures are not served: %s", error)
+    finally:
+        await client.aclose()
+
+
+async def _require_a_key(redis_url: str, settings: Settings) -> None:
+    """As the API does, before what takes longer is started. Raises SettingsError."""
+    client = connect(redis_url)
+    try:
+        await require_a_key(settings, client)
     finally:
         await client.aclose()
 

@@ -12,7 +12,15 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.client import ClientError, job_path, json_option, refusal, unreachable, url_option
+from cli.client import (
+    ClientError,
+    job_path,
+    json_option,
+    key_header,
+    refusal,
+    unreachable,
+    url_option,
+)
 from cli.events import transitions, what_of
 
 _ENDINGS: Final = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -156,7 +164,7 @@ async def _follow(path: str, view: _View) -> str:
             view.discard()
 
     async with httpx.AsyncClient(
-        timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS), trust_env=False
+        timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS), trust_env=False, headers=key_header()
     ) as client:
         output = asyncio.create_task(_stream(client, f"{path}/output", on_output))
         try:

@@ -13,8 +13,7 @@ from msgspec import Meta, Struct, structs
 from core.access import DEFAULT_TENANT, Caller, KeyLimits, Scope
 from core.errors import Unreadable
 
-PREFIX: Final = "sk-respool-"
-SECRET_BYTES: Final = 32
+PREFIX: Final = "sk-respool-"  # So that whoever finds one lying about knows what it is.
 
 # A tenant's name stands in keys between colons, and a key's after `key:` in the log.
 NAME: Final = "[A-Za-z0-9._-]{1,64}"
@@ -62,6 +61,14 @@ class Secret(Struct, frozen=True):
     until_ms: int | None = None  # None: as long as the key.
 
 
+class Change(Struct, frozen=True):
+    """What somebody did to a key."""
+
+    at_ms: int
+    what: str
+    by: str
+
+
 class ApiKey(Struct, frozen=True, kw_only=True):
     """A key after some of its events; times are milliseconds since 1970 by the store's clock."""
 
@@ -74,8 +81,8 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     secrets: tuple[Secret, ...]  # The newest first.
     made_ms: int
     expires_ms: int | None = None
-    rotated_ms: int | None = None
     revoked_ms: int | None = None
+    history: tuple[Change, ...]
     is_newer: bool = False  # A newer release wrote something of it that this one cannot read.
 
     def status(self, now_ms: float) -> str:
@@ -110,6 +117,7 @@ def digest_of(secret: str | bytes) -> str:
 
 def evolve_key(key: ApiKey | None, event: KeyEvent, at_ms: int) -> ApiKey:
     """The key after one more event. Raises Unreadable for one that cannot follow."""
+    change = Change(at_ms, str(event.__struct_config__.tag).removeprefix("key_"), event.by)
     match key, event:
         case None, KeyMade():
             lasts_ms = event.expires_in_ms
@@ -123,6 +131,7 @@ def evolve_key(key: ApiKey | None, event: KeyEvent, at_ms: int) -> ApiKey:
                 secrets=(Secret(event.digest),),
                 made_ms=at_ms,
                 expires_ms=None if lasts_ms is None else at_ms + lasts_ms,
+                history=(change,),
             )
         case ApiKey(), KeyRotated():
             until_ms = at_ms + event.grace_ms
@@ -132,9 +141,10 @@ def evolve_key(key: ApiKey | None, event: KeyEvent, at_ms: int) -> ApiKey:
                 if event.grace_ms and (one.until_ms is None or one.until_ms > at_ms)
             )
             secrets = (Secret(event.digest), *older)
-            return structs.replace(key, secrets=secrets, rotated_ms=at_ms)
+            return structs.replace(key, secrets=secrets, history=(*key.history, change))
         case ApiKey(), KeyRevoked():
-            return structs.replace(key, revoked_ms=key.revoked_ms or at_ms)
+            revoked_ms = key.revoked_ms or at_ms
+            return structs.replace(key, revoked_ms=revoked_ms, history=(*key.history, change))
         case _:
             raise Unreadable(f"{type(event).__name__} cannot happen to the key {event.key}")
 

@@ -5,6 +5,7 @@ jobs, and folded by every release. Here all is read by whoever asks, from the st
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,7 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from core import functions
-from core.api_keys import ApiKey, KeyEvent, KeyMade, evolve_key, key_of, read_key_event
+from core.api_keys import PREFIX, ApiKey, KeyEvent, KeyMade, evolve_key, key_of, read_key_event
 from core.errors import StoreError, Unreadable
 from core.head import milliseconds_of
 from core.keys import API_KEYS, API_KEYS_BELL_NAME, BELL
@@ -21,6 +22,17 @@ from core.keys import API_KEYS, API_KEYS_BELL_NAME, BELL
 log = logging.getLogger(__name__)
 
 _PER_READ: Final = 1_000
+_SECRET_BYTES: Final = 32
+
+
+def new_secret() -> str:
+    """A secret for a key, which nobody guesses."""
+    return PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def new_key_id() -> str:
+    """An id for a key, which is no secret."""
+    return f"key_{secrets.token_hex(5)}"
 
 
 class NameTaken(StoreError):
@@ -51,6 +63,12 @@ class KeyBook:
         """The key with a name, or with an id."""
         return self.keys.get(self._names.get(name, name))
 
+    @property
+    def has_live(self) -> bool:
+        """Say whether any key is good for anything."""
+        now_ms = self.now_ms()
+        return any(key.is_live(now_ms) for key in self.keys.values())
+
     async def catch_up(self) -> bool:
         """Read what is new; False if nothing is. Raises StoreUnavailable.
 
@@ -78,16 +96,17 @@ class KeyBook:
 
         Raises NameTaken for a new key whose name was first used by another, StoreError.
         """
+        await self.catch_up()
+        if isinstance(event, KeyMade) and event.name in self._names:
+            raise _taken(event.name)
         ask = {"bell": BELL + API_KEYS_BELL_NAME}
         await functions.call(
             self._client, "record_key", [API_KEYS], ask, [msgspec.json.encode(event)]
         )
         await self.catch_up()
-        key = self.keys.get(event.key)
-        if key is None:
-            taken = event.name if isinstance(event, KeyMade) else event.key
-            raise NameTaken(f"there is, or was, a key named {taken!r}: every key has its own name")
-        return key
+        if event.key not in self.keys:  # Somebody made one of that name at the same time.
+            raise _taken(event.name if isinstance(event, KeyMade) else event.key)
+        return self.keys[event.key]
 
     async def _read(self) -> list[Any]:
         commands = [("TIME",), ("XRANGE", API_KEYS, self._read_to or "-", "+", "COUNT", _PER_READ)]
@@ -116,3 +135,7 @@ class KeyBook:
             return
         self.keys[key.id] = key
         self._names[key.name] = key.id
+
+
+def _taken(name: str) -> NameTaken:
+    return NameTaken(f"there is, or was, a key named {name!r}: every key has its own name")

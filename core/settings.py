@@ -102,7 +102,6 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 
 
-_SECRETS: Final = frozenset({"openai_api_key", "upstream_api_key"})
 _YES_OR_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _DIGITS_MAX: Final = 20  # More are no number of ours, and slow to read.
 
@@ -127,8 +126,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             values[field.name] = _parse(field.name, field.type, text)
         except ValueError as error:
             shown = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)  # A URL may hold a password.
-            if field.name in _SECRETS:
-                shown = "***"
+            shown = "***" if field.name == "openai_api_key" else shown
             wrong.append(f"{field.name.upper()}={shown!r}: {error}")
     if wrong:
         raise SettingsError("\n".join(wrong))
@@ -148,7 +146,7 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         if text.lower() not in _YES_OR_NO:
             raise ValueError("takes true or false")
         return _YES_OR_NO[text.lower()]
-    if name in _SECRETS and not re.fullmatch(r"[!-~]+", text):
+    if name == "openai_api_key" and not re.fullmatch(r"[!-~]+", text):
         raise ValueError("takes printable ASCII without spaces, as it is sent in a header")
     if name == "redis_url":
         check_url(text)

@@ -1,11 +1,10 @@
 """API keys for the API's tests."""
 
-import secrets
 from typing import Any
 
 from core.access import Scope
-from core.api_keys import PREFIX, ApiKey, KeyMade, KeyRevoked, digest_of
-from core.key_book import KeyBook
+from core.api_keys import ApiKey, KeyMade, KeyRevoked, digest_of
+from core.key_book import KeyBook, new_key_id, new_secret
 from core.store import EventStore
 
 OPERATOR = "the-operators-own-key"
@@ -24,9 +23,9 @@ async def a_key(
     **fields: Any,
 ) -> str:
     """Make a key; its secret."""
-    secret = PREFIX + secrets.token_urlsafe(32)
+    secret = new_secret()
     made = KeyMade(
-        key=f"key_{secrets.token_hex(5)}",
+        key=new_key_id(),
         by="a test",
         name=name,
         scopes=scopes,

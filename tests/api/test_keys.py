@@ -3,17 +3,28 @@
 import asyncio
 from http import HTTPMethod
 
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from api.app import create_app
+from api.keyring import LOOK_EVERY_SECONDS, TRUSTED_SECONDS, Keyring
+from core.access import Scope
+from core.api_keys import KeyRevoked, KeyRotated, digest_of
 from core.bells import Bells
+from core.errors import StoreUnavailable
+from core.key_book import KeyBook, new_secret
+from core.keys import API_KEYS
+from core.redis import connect
 from core.settings import Settings
-from core.store import EventStore
+from core.store import Bounds, EventStore
 from tests.api.conftest import Api, OpenApi
 from tests.api.errors import error_of
 from tests.api.keys import OPERATOR, a_key, bearer, revoke
+from tests.api.soon import listeners, soon
+from tests.api.workers import Script
+from tests.servers import free_port
 
 OPEN = ("/healthz", "/readyz", "/metrics")
 
@@ -105,3 +116,176 @@ async def test_every_route_says_which_scopes_it_takes(store: EventStore) -> None
 
 def _routes(app: Litestar) -> list[HTTPRoute]:
     return [route for route in app.routes if isinstance(route, HTTPRoute)]
+
+
+async def test_a_key_that_is_known_counts_where_none_is_needed(
+    store: EventStore, api: Api, idle_worker: None
+) -> None:
+    reader = bearer(await a_key(store, "reader", tenant="team", scopes=(Scope.READ,)))
+    submitter = bearer(await a_key(store, "submitter", tenant="team", scopes=(Scope.SUBMIT,)))
+    await soon(lambda: _is_known(api, submitter))
+    job = (await api.post(submitter)).json()
+    assert job["tenant"] == "team"
+    assert (await api.http.get(f"/v1/jobs/{job['id']}", headers=reader)).status_code == 200
+    error_of(await api.post(reader), 403, "insufficient_scope")
+    theirs = await api.submit()
+    error_of(await api.http.get(f"/v1/jobs/{theirs}", headers=reader), 404, "job_not_found")
+
+
+async def _is_known(api: Api, headers: dict[str, str]) -> bool:
+    return (await api.http.get("/v1/outcomes", headers=headers)).status_code == 403
+
+
+async def test_what_openais_clients_send_instead_of_a_key_does_not_matter(
+    api: Api, idle_worker: None
+) -> None:
+    for header in ("Bearer ollama", "Bearer sk-x", "Basic abc", "nonsense"):
+        assert (await api.post({"Authorization": header})).status_code == 202
+
+
+async def test_a_key_expires_by_itself(locked: Api, store: EventStore) -> None:
+    headers = bearer(await a_key(store, "short", expires_in_ms=700))
+
+    async def status() -> int:
+        return (await locked.http.get("/v1/models", headers=headers)).status_code
+
+    async def is_good() -> bool:
+        return await status() == 200
+
+    async def is_over() -> bool:
+        return await status() == 401
+
+    await soon(is_good)
+    await soon(is_over)
+
+
+async def test_a_secret_that_was_replaced_ends_with_its_grace(
+    locked: Api, store: EventStore
+) -> None:
+    old, new = await a_key(store, "mine"), new_secret()
+    book = KeyBook(store.client)
+    await book.catch_up()
+    key = book.named("mine")
+    assert key is not None
+    await book.record(KeyRotated(key=key.id, by="us", digest=digest_of(new), grace_ms=700))
+
+    async def status(secret: str) -> int:
+        return (await locked.http.get("/v1/models", headers=bearer(secret))).status_code
+
+    async def both_are_good() -> bool:
+        return [await status(old), await status(new)] == [200, 200]
+
+    async def the_old_one_is_over() -> bool:
+        return await status(old) == 401
+
+    await soon(both_are_good)
+    await soon(the_old_one_is_over)
+    assert await status(new) == 200
+
+
+async def test_a_change_whose_bell_nobody_hears_is_found(locked: Api, store: EventStore) -> None:
+    headers = bearer(await a_key(store, "mine"))
+
+    async def is_good() -> bool:
+        return (await locked.http.get("/v1/models", headers=headers)).status_code == 200
+
+    async def is_over() -> bool:
+        return not await is_good()
+
+    await soon(is_good)
+    [key] = (await _all_keys(store)).keys
+    revoked = msgspec.json.encode(KeyRevoked(key=key, by="us"))
+    await store.client.xadd(API_KEYS, {"e": revoked})
+    async with asyncio.timeout(LOOK_EVERY_SECONDS + 1.0):
+        await soon(is_over)
+
+
+async def _all_keys(store: EventStore) -> KeyBook:
+    book = KeyBook(store.client)
+    await book.catch_up()
+    return book
+
+
+async def test_a_stream_ends_with_its_key(locked: Api, store: EventStore, script: Script) -> None:
+    secret = await a_key(store, "mine", tenant="team")
+    headers = bearer(secret)
+
+    async def is_good() -> bool:
+        return (await locked.http.get("/v1/models", headers=headers)).status_code == 200
+
+    await soon(is_good)
+    job = (await locked.post(headers)).json()["id"]
+    await script.called.wait()
+    async with locked.http.stream("GET", f"/v1/jobs/{job}/output", headers=headers) as stream:
+        lines = stream.aiter_lines()
+        script.say("one")
+        assert "one" in [await anext(lines) for _ in range(3)][-1]
+        await revoke(store, "mine")
+        await soon(lambda: _is_refused(locked, headers))
+        script.say("two")
+        rest = [line async for line in lines]
+    assert "two" not in "".join(rest)
+    await soon(lambda: listeners(locked, job) == 0)
+
+
+async def test_who_waits_hears_that_the_key_is_over(
+    locked: Api, store: EventStore, script: Script
+) -> None:
+    headers = bearer(await a_key(store, "mine"))
+
+    async def is_good() -> bool:
+        return (await locked.http.get("/v1/models", headers=headers)).status_code == 200
+
+    await soon(is_good)
+    job = (await locked.post(headers)).json()["id"]
+    waiting = asyncio.create_task(
+        locked.http.get(f"/v1/jobs/{job}", params={"wait": 10}, headers=headers)
+    )
+    await soon(lambda: listeners(locked, job) == 1)
+    await revoke(store, "mine")
+    await soon(lambda: _is_refused(locked, headers))
+    script.answer()
+    error_of(await waiting, 401, "invalid_api_key")
+
+
+async def _is_refused(api: Api, headers: dict[str, str]) -> bool:
+    return (await api.http.get("/v1/models", headers=headers)).status_code == 401
+
+
+async def test_without_the_store_known_keys_are_good_for_a_while(store: EventStore) -> None:
+    secret = await a_key(store, "mine", tenant="team")
+    clock = Clock()
+    ring = Keyring(KeyBook(store.client, clock), Bells(store.client), OPERATOR)
+    with pytest.raises(StoreUnavailable):  # It has never seen them.
+        ring.caller(secret.encode())
+    await ring.look()
+    clock.seconds += TRUSTED_SECONDS - 1
+    caller = ring.caller(secret.encode())
+    assert caller is not None
+    assert caller.tenant == "team"
+    assert ring.caller(b"wrong") is None
+    clock.seconds += 2
+    with pytest.raises(StoreUnavailable, match="60 s"):
+        ring.caller(secret.encode())
+    assert ring.caller(OPERATOR.encode()) is not None  # It is not the store's to say.
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def test_keys_that_were_never_read_are_503_and_not_401(open_api: OpenApi) -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0")
+    api = await open_api(
+        EventStore(client, 1, Bounds()), openai_api_key_required=True, openai_api_key=OPERATOR
+    )
+    sent = bearer("sk-respool-x")
+    error_of(await api.http.get("/v1/jobs", headers=sent), 503, "store_unavailable")
+    error_of(await api.http.get("/v1/jobs"), 401, "missing_api_key")
+    error_of(await api.http.get("/v1/jobs/x", headers=bearer(OPERATOR)), 404, "job_not_found")
+    assert (await api.http.get("/healthz")).status_code == 200

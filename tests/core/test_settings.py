@@ -88,6 +88,8 @@ def test_all_settings_are_read() -> None:
         "UPSTREAM_URL": "http://gpu:11434",
         "UPSTREAM_KIND": "ollama",
         "UPSTREAM_API_KEY": "a key",
+        "OPENAI_API_KEY_REQUIRED": "true",
+        "OPENAI_API_KEY": "another+key/=",
         "LEASE_SECONDS": "5",
         "SHUTDOWN_GRACE_SECONDS": "0",
         "QUEUE_LIMIT": "7",
@@ -115,6 +117,8 @@ def test_all_settings_are_read() -> None:
         upstream_url="http://gpu:11434",
         upstream_kind=UpstreamKind.OLLAMA,
         upstream_api_key="a key",
+        openai_api_key_required=True,
+        openai_api_key="another+key/=",
         lease_seconds=5,
         shutdown_grace_seconds=0,
         queue_limit=7,
@@ -257,6 +261,25 @@ def test_a_redis_url_that_nothing_can_connect_to_is_refused_before_it_is_tried(
 )
 def test_every_kind_of_redis_url_is_taken(url: str) -> None:
     assert value_of("REDIS_URL", url) == url
+
+
+@pytest.mark.parametrize("text", ["true", "1", "yes", "True", "TRUE", "false", "0", "no"])
+def test_yes_and_no_are_said_in_some_ways(text: str) -> None:
+    is_yes = text.lower() in {"true", "1", "yes"}
+    assert value_of("OPENAI_API_KEY_REQUIRED", text) is is_yes
+
+
+@pytest.mark.parametrize("text", ["on", "truee", "2", "-"])
+def test_nothing_else_says_whether_keys_are_required(text: str) -> None:
+    assert complaint(OPENAI_API_KEY_REQUIRED=text) == (
+        f"OPENAI_API_KEY_REQUIRED={text!r}: takes true or false"
+    )
+
+
+@pytest.mark.parametrize("text", ["two words", "schlüssel", "a\x00b"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(text: str) -> None:
+    assert text not in complaint(OPENAI_API_KEY=text)
+    assert "OPENAI_API_KEY" in complaint(OPENAI_API_KEY=text)
 
 
 def test_any_text_may_be_the_key_of_the_upstream() -> None:
