@@ -60,6 +60,8 @@ def create_app(
         attempts_max=settings.max_attempts,
         timeout_ms=settings.job_timeout_seconds * 1_000,
         wait_max_seconds=settings.sync_timeout_seconds,
+        streams_max=settings.stream_limit,
+        stall_seconds=settings.stream_stall_seconds,
     )
     desk = Desk(store, bells, defaults, is_ready)
     keyring = Keyring(KeyBook(store.client), bells, settings.openai_api_key)

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct, structs
 from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
+from api.sse import Streams
 from core.access import ANYBODY, Caller
 from core.bells import Bells
 from core.commands import Cancel
@@ -44,6 +45,8 @@ class Defaults(Struct, frozen=True, kw_only=True):
     attempts_max: int
     timeout_ms: int
     wait_max_seconds: float
+    streams_max: int  # Open at once, in this process.
+    stall_seconds: float  # How long a stream's reader may take nothing.
 
 
 class Desk:
@@ -58,6 +61,7 @@ class Desk:
         self.queues = Queues(store)
         self.tail = TailWatch(store)
         self.reader = Reader(store, bells)
+        self.streams = Streams(defaults.streams_max, defaults.stall_seconds)
         self.wait_max_seconds = defaults.wait_max_seconds
         self._defaults = defaults
         self._is_ready = is_ready

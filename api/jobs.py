@@ -129,7 +129,8 @@ class JobsController(Controller):
             entries = await desk.store.history(job_id)
             return Response(EventList([event_view(entry) for entry in entries]))
         after = _version(last_event_id)
-        return _event_stream(_watch_events(desk, job_id, after))
+        place = desk.streams.take(desk.caller)
+        return desk.streams.answer(_watch_events(desk, job_id, after), place)
 
     @get("/{job_id:str}/output")
     async def output(
@@ -144,7 +145,9 @@ class JobsController(Controller):
         `attempt_failed`, and `why` says it in words. `resync`: only the result has all of it.
         """
         await desk.require(job_id)
-        return _event_stream(_watch_output(desk, job_id, _chunk_id(last_event_id)))
+        after = _chunk_id(last_event_id)
+        place = desk.streams.take(desk.caller)
+        return desk.streams.answer(_watch_output(desk, job_id, after), place)
 
     @post("/{job_id:str}/cancel", status_code=HTTP_202_ACCEPTED, opt=_CHANGES)
     async def cancel(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
@@ -177,11 +180,6 @@ async def _watch_output(desk: Desk, job_id: str, after: str) -> AsyncGenerator[b
     ):
         async for chunk in chunks:
             yield chunk
-
-
-def _event_stream(content: AsyncGenerator[bytes, None]) -> Stream:
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return Stream(content, media_type="text/event-stream", headers=headers)
 
 
 def _preferred_wait(prefer: str | None) -> float:

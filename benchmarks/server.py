@@ -53,5 +53,9 @@ class BenchmarkRedis:
         """Delete everything but the functions."""
         self._client.flushall()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def used_memory_bytes(self) -> int:
         return int(self._client.info("memory")["used_memory"])

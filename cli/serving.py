@@ -10,6 +10,7 @@ from typing import Final
 import uvicorn
 from litestar import Litestar
 
+from cli.aborting import Aborting
 from core.redis import REPLY_TIMEOUT_SECONDS
 
 # For open requests. Whoever waits for a Redis that hangs has an answer by then; to be cut off would be
@@ -46,7 +47,7 @@ async def serving(app: Litestar, listening: socket.socket) -> AsyncIterator[str]
     """The base URL of `app`, which is served until the block ends."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Aborting,
         ws="none",
         lifespan="on",
         log_config=None,

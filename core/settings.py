@@ -64,6 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_deliveries: int = 5
     job_timeout_seconds: int = 600
     sync_timeout_seconds: int = 280
+    stream_limit: int = 5_000  # Open at once, in one API process.
+    stream_stall_seconds: int = 30  # How long the reader of one may take nothing.
     retention_hours: int = 24
     max_body_bytes: int = 8 * 1024 * 1024
     recovery_policy: RecoveryPolicy = RecoveryPolicy.REQUEUE
@@ -97,6 +99,8 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "max_deliveries": (1, 100),
     "job_timeout_seconds": (1, 86_400),
     "sync_timeout_seconds": (1, 86_400),
+    "stream_limit": (1, 1_000_000),
+    "stream_stall_seconds": (1, 3_600),
     "retention_hours": (1, 8_760),
     "max_body_bytes": (1_024, 64 * 1024 * 1024),
 }

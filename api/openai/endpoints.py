@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, RawBody
-from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
+from msgspec import Raw
 
 from api.access import allows
 from api.bodies import AskOperation
@@ -16,9 +16,10 @@ from api.callers import CallerLeft, unless_left
 from api.desk import Desk
 from api.errors import ApiError
 from api.openai.outcomes import failure, job_header, newer, not_in_time, stopping
-from api.openai.schemas import ModelList, model_list, read_request
+from api.openai.schemas import Asked, ModelList, model_list, read_request
 from api.openai.stream import answer_stream
 from api.schemas import SubmitJob
+from api.sse import Place
 from core.access import Scope
 from core.errors import FromTheFuture
 from core.events import Completed, Kind
@@ -29,7 +30,6 @@ Asking = Request[Any, Any, Any]
 IdempotencyHeader = Annotated[
     str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=255)
 ]
-_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class OpenAIController(Controller):
@@ -83,6 +83,22 @@ async def _answer(
     desk: Desk, request: Asking, kind: Kind, body: bytes, idempotency_key: str | None
 ) -> Response[Any]:
     asked, whole = read_request(body)
+    if not asked.stream or kind is Kind.EMBEDDINGS:
+        return await _run(desk, request, kind, asked, whole, idempotency_key, None)
+    with desk.streams.take(desk.caller) as place:  # Before there is a job that nobody could read.
+        return await _run(desk, request, kind, asked, whole, idempotency_key, place)
+
+
+async def _run(
+    desk: Desk,
+    request: Asking,
+    kind: Kind,
+    asked: Asked,
+    whole: Raw,
+    idempotency_key: str | None,
+    place: Place | None,
+) -> Response[Any]:
+    """The answer to a request; with a place for a stream, as one."""
     submit = SubmitJob(model=asked.model, request=whole, kind=kind)
     try:
         job, _ = await desk.submit(submit, idempotency_key)
@@ -95,9 +111,9 @@ async def _answer(
         if idempotency_key is None:  # Who has a key may come back with it.
             desk.abandon(job.id)
 
-    if asked.stream and kind is not Kind.EMBEDDINGS:
+    if place is not None:
         events = answer_stream(desk, job.id, kind, wants_usage=asked.wants_usage, on_left=on_left)
-        return await _begun(request, events, job.id)
+        return await _begun(desk, request, events, job.id, place)
     try:
         view = await unless_left(request, desk.until_ended(job.id, desk.wait_max_seconds))
     except CallerLeft:
@@ -117,7 +133,13 @@ def _answered(desk: Desk, job_id: str, view: View) -> Response[bytes]:
     raise stopping(job_id) if desk.bells.is_closing else not_in_time(job_id, desk.wait_max_seconds)
 
 
-async def _begun(request: Asking, events: AsyncGenerator[bytes, None], job_id: str) -> Stream:
+async def _begun(
+    desk: Desk,
+    request: Asking,
+    events: AsyncGenerator[bytes, None],
+    job_id: str,
+    place: Place,
+) -> Response[Any]:
     """The stream, once it has something to say: what fails before that is an error of its own."""
     first = await unless_left(request, anext(events))
 
@@ -127,5 +149,4 @@ async def _begun(request: Asking, events: AsyncGenerator[bytes, None], job_id: s
             async for event in events:
                 yield event
 
-    headers = _STREAM_HEADERS | job_header(job_id)
-    return Stream(all_events(), media_type="text/event-stream", headers=headers)
+    return desk.streams.answer(all_events(), place, job_header(job_id))

@@ -29,12 +29,16 @@ class Api:
     """An API that is served, and a client of it."""
 
     def __init__(
-        self, store: EventStore, bells: Bells, tail: TailWatch, http: httpx.AsyncClient
+        self, store: EventStore, bells: Bells, desk: Desk, http: httpx.AsyncClient
     ) -> None:
         self.store = store
         self.bells = bells
-        self.tail = tail
+        self.desk = desk
         self.http = http
+
+    @property
+    def tail(self) -> TailWatch:
+        return self.desk.tail
 
     async def post(self, headers: dict[str, str] | None = None, /, **fields: Any) -> httpx.Response:
         """Submit a chat job for the echo model, but for `fields`."""
@@ -73,7 +77,7 @@ async def serving_api(
         httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(20)) as http,
     ):
         try:
-            yield Api(store, bells, desk.tail, http)
+            yield Api(store, bells, desk, http)
         finally:
             bells.close()
 

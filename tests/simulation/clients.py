@@ -28,7 +28,13 @@ class _SeededDesk(Desk):
     """The API's desk, with ids from the seed."""
 
     def __init__(self, store: EventStore, bells: Bells, random: Random) -> None:
-        defaults = Defaults(attempts_max=3, timeout_ms=2_000, wait_max_seconds=280)
+        defaults = Defaults(
+            attempts_max=3,
+            timeout_ms=2_000,
+            wait_max_seconds=280,
+            streams_max=1_000,
+            stall_seconds=30,
+        )
         super().__init__(store, bells, defaults, lambda: True)
         self.catalog = Catalog(Roster(store), asyncio.get_running_loop().time)
         self._random = random
