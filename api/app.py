@@ -16,6 +16,7 @@ from api.access import ANY_KEY, Permit, caller_of
 from api.bulk import BulkController
 from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
+from api.firehose import FirehoseController
 from api.guard import Guard
 from api.health import healthz, readyz
 from api.jobs import JobsController
@@ -88,6 +89,7 @@ def create_app(
     app = Litestar(
         [
             BulkController,
+            FirehoseController,
             JobsController,
             ListsController,
             QueuesController,

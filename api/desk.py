@@ -16,6 +16,7 @@ from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
 from api.sse import Streams
+from api.tail import Tail
 from core.access import ANYBODY, Caller
 from core.bells import Bells
 from core.commands import Cancel
@@ -61,6 +62,7 @@ class Desk:
         self.queues = Queues(store)
         self.tail = TailWatch(store)
         self.reader = Reader(store, bells)
+        self.firehose = Tail(store, bells)
         self.streams = Streams(defaults.streams_max, defaults.stall_seconds)
         self.wait_max_seconds = defaults.wait_max_seconds
         self._defaults = defaults

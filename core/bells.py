@@ -7,8 +7,8 @@ wait, read, wait.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -63,15 +63,29 @@ class Bells:
         self._channels: dict[str, _Channel] = {WORK_BELL: _Channel()}
         self._changed = asyncio.Event()  # What is subscribed to is no longer what is listened to.
         self._in_force: set[str] = set()  # Subscriptions that Redis has confirmed.
+        self._here: set[Bell] = set()
         self.is_closing = False
 
     def close(self) -> None:
         """Ask all listeners to come to an end, and whoever is yet to listen."""
         self.is_closing = True
-        for channel in self._channels.values():
-            for bell in channel.bells:
-                bell.is_closing = True
-                bell.ring()
+        heard = [bell for channel in self._channels.values() for bell in channel.bells]
+        for bell in (*heard, *self._here):
+            bell.is_closing = True
+            bell.ring()
+
+    @contextmanager
+    def here(self) -> Iterator[Bell]:
+        """A bell that this process rings itself; of Redis it hears nothing."""
+        bell = Bell()
+        if self.is_closing:
+            bell.is_closing = True
+            bell.ring()
+        self._here.add(bell)
+        try:
+            yield bell
+        finally:
+            self._here.discard(bell)
 
     async def run(self) -> None:
         """Listen, for ever. A lost connection is made again, and then every bell rings."""

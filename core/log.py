@@ -1,7 +1,7 @@
 """Entries of the log, and the only reading of what Redis says of them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -13,7 +13,7 @@ from core.upcast import SCHEMA, upcast
 
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _known_types = frozenset(str(cls.__struct_config__.tag) for cls in get_args(AnyEvent))
-_bodies = frozenset(
+BODIES: Final = frozenset(
     field.name
     for cls in get_args(AnyEvent)
     for field in msgspec.structs.fields(cls)
@@ -67,7 +67,7 @@ def decode_event(
 def _fields_of(data: bytes) -> dict[str, Any]:
     """An event's fields for upcasters. Bodies stay what they are, byte for byte."""
     fields: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Raw])
-    for name in fields.keys() - _bodies:
+    for name in fields.keys() - BODIES:
         fields[name] = msgspec.json.decode(fields[name])
     return fields
 

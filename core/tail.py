@@ -12,6 +12,7 @@ import logging
 from typing import Final
 
 from msgspec import Struct
+from redis.asyncio import Redis
 
 from core import functions
 from core.errors import StoreError, StoreNotReady
@@ -72,6 +73,12 @@ def loss(known: Place, now: Look) -> Loss | None:
     )
 
 
+async def look(client: Redis, keys: ShardKeys, entry: str) -> Look:
+    """A log as it is now, and what is left of it up to an entry. Raises StoreError."""
+    rows = await functions.call(client, "tail", [keys.log], {"entry": entry})
+    return Look(*(Place(sequence, at.decode()) for sequence, at in rows))
+
+
 def in_words(shard: int, lost: Loss) -> str:
     """A loss as an operator should read it."""
     if lost.is_all:
@@ -125,12 +132,11 @@ class TailWatch:
         newest = Place(known.sequence + 1, written)
         if written != self._written[at] and newest.position > known.position:
             known = newest  # It came after the last look, so it has a greater number.
-        rows = await functions.call(self._store.client, "tail", [keys.log], {"entry": known.entry})
-        last, first, left = (Place(sequence, entry.decode()) for sequence, entry in rows)
-        lost = loss(known, Look(last, first, left))
+        now = await look(self._store.client, keys, known.entry)
+        lost = loss(known, now)
         if lost is not None:
             self._found(in_words(at, lost))
-        self._known[at], self._written[at] = last, written
+        self._known[at], self._written[at] = now.last, written
 
     def _forget(self) -> None:
         shards = range(len(self._known))

@@ -35,7 +35,7 @@ class Run(Struct, frozen=True):
     stopped: FromTheFuture | None = None
 
 
-_UNREADABLE: Final = (KeyError, ValueError, msgspec.MsgspecError)
+UNREADABLE: Final = (KeyError, ValueError, msgspec.MsgspecError)
 
 
 async def read(
@@ -76,7 +76,7 @@ def parse(
             entry: LogEntry | Poison = entry_of(raw)
         except FromTheFuture as error:
             return Run(entries, error)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             entry = _poison(raw, error)
         if entry.sequence != sequence:
             missing = Missing(sequence, entry.sequence - 1, after, entry.id)
