@@ -12,13 +12,14 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Struct
 
+from api.access import allows
 from api.desk import Desk
 from api.errors import STORE_AWAY_SECONDS, ApiError
 from api.happenings import Happening
 from api.lists import Text, check_queue, checked, takes
 from api.streams import COMMENT, COMMENT_EVERY_SECONDS, message
 from api.tail import Tail
-from core.access import Caller
+from core.access import Caller, Scope
 from core.bells import Bell
 from core.errors import StoreError
 from core.events import AnyEvent
@@ -48,6 +49,7 @@ Types = Annotated[
 class FirehoseController(Controller):
     path = "/v1/events"
     tags = ("events",)
+    opt = allows(Scope.READ)
 
     @get(
         before_request=takes("type", "queue", "from"),
