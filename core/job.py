@@ -5,10 +5,11 @@ argued with. The worker that holds a claim proves it with the claim number: the 
 worker whose job was taken over from writing anything.
 """
 
-from collections.abc import Callable, Iterable
-from functools import cache, reduce
-from operator import attrgetter
+from collections.abc import Iterable
+from functools import cache, lru_cache, reduce
 from typing import Any, Final, assert_never
+
+from msgspec import structs
 
 from core import events, states
 from core.commands import (
@@ -129,15 +130,17 @@ def _cancelled(job: Running) -> events.Cancelled:
 
 def evolve(job: Job | None, event: JobEvent) -> Job:
     """The job after one more event. Total: it never refuses what has happened."""
-    match event:
+    match event:  # The most frequent first: each that does not match takes its time.
         case events.Submitted():
             return _submitted(event)
-        case events.Enqueued():
-            return _become(job, Queued, lane=_LANES[_known(job).priority])
         case events.Claimed(claim=claim, worker=worker):
             lane = job.lane if isinstance(job, Queued) else Lane.NORMAL
             claimed = _known(job).version + 1
             return _become(job, Running, claims=claim, claimed=claimed, worker=worker, lane=lane)
+        case events.Completed():
+            return _become(job, states.Completed)
+        case events.Enqueued():
+            return _become(job, Queued, lane=_LANES[_known(job).priority])
         case events.AttemptFailed(attempt=attempt):
             return _become(job, Scheduled, attempts=attempt)
         case events.AttemptLost(worker=worker, why=why):
@@ -145,8 +148,6 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
             if why is LostBecause.LEASE_RAN_OUT:
                 workers = (*workers, worker)
             return _become(job, Queued, lane=Lane.FRONT, lost_workers=workers)
-        case events.Completed():
-            return _become(job, states.Completed)
         case events.Failed(attempts=attempts):
             return _become(job, states.Failed, attempts=attempts)
         case events.CancelRequested(by=by, reason=reason):
@@ -188,20 +189,21 @@ def fold(history: Iterable[JobEvent], job: Job | None = None) -> Job | None:
     return reduce(evolve, history, job)
 
 
-@cache
-def _shared_by(before: type[Job], after: type[Job]) -> tuple[tuple[str, ...], Callable[[Job], Any]]:
-    """What a state hands on to the next one: the names, and how to read them all."""
-    names = tuple(name for name in after.__struct_fields__ if name in before.__struct_fields__)
-    return names, attrgetter(*names)
-
-
+@lru_cache(maxsize=10_000)  # Jobs of one kind are many, and what they become is all the same.
 def _become(job: Job | None, cls: type[Job], **changes: Any) -> Job:
     """The next version as a `cls`: what both states have is kept, but for `changes`."""
     known = _known(job)
-    names, read = _shared_by(type(known), cls)
-    values = dict(zip(names, read(known), strict=True))
+    values = structs.asdict(known)
+    for name in _dropped(type(known), cls):
+        del values[name]
     values.update(changes, version=known.version + 1)
     return cls(**values)
+
+
+@cache
+def _dropped(before: type[Job], after: type[Job]) -> tuple[str, ...]:
+    """The fields that the next state does not have."""
+    return tuple(name for name in before.__struct_fields__ if name not in after.__struct_fields__)
 
 
 def _known(job: Job | None) -> Job:

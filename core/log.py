@@ -25,16 +25,12 @@ class LogEntry(Struct, frozen=True):
     """One event where it stands in the log."""
 
     id: str  # Redis's: milliseconds, then a counter.
+    at_ms: int  # When it happened, by Redis's clock.
     sequence: int  # Dense within the shard: a gap is a loss.
     subject: str  # A job's id, `worker:NAME` or `queue:NAME`.
     version: int
     operation: str
     event: AnyEvent
-
-    @property
-    def at_ms(self) -> int:
-        """When it happened, by Redis's clock."""
-        return milliseconds_of(self.id)
 
 
 def tag_of(event: Event) -> str:
@@ -74,12 +70,14 @@ def _fields_of(data: bytes) -> dict[str, Any]:
 
 def entry_of(raw: Sequence[Any]) -> LogEntry:
     """Read one stream entry: `[id, {field: value}]`, or, from a function, `[id, [field, value, …]]`."""
-    entry_id, fields = raw
+    raw_id, fields = raw
     if not isinstance(fields, dict):
         pairs = iter(fields)
         fields = dict(zip(pairs, pairs, strict=True))
+    entry_id = raw_id.decode()
     return LogEntry(
-        id=entry_id.decode(),
+        id=entry_id,
+        at_ms=milliseconds_of(entry_id),
         sequence=int(fields[b"q"]),
         subject=fields[b"j"].decode(),
         version=int(fields[b"v"]),

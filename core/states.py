@@ -95,4 +95,7 @@ def status_of(job: Job) -> str:
 
 def has_ended(job: Job) -> bool:
     """Say whether the job's life is over; only a requeue starts another one."""
-    return isinstance(job, (Completed, Failed, Cancelled, Expired))
+    return type(job) in _ENDED
+
+
+_ENDED = frozenset({Completed, Failed, Cancelled, Expired})

@@ -4,13 +4,14 @@ A batch is a run of entries; the view after it is the view before it with the ba
 itself is the changes of one batch: the whole log. That is what `respool replay verify` holds it against.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct, field
 
 from core.log import LogEntry
-from projections.projection import Projection, Series, Step, nothing
+from projections.projection import Series, Step, nothing
 from projections.registry import PROJECTIONS
 from projections.rows import Row, Unfoldable, encode, track
 
@@ -34,7 +35,10 @@ class Changes(Struct):
 
     rows: dict[str, bytes] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)  # Subjects whose rows are forgotten.
-    places: dict[str, dict[str, int | None]] = field(default_factory=dict)  # None: leaves the set.
+    # By the set's name, each member's score; None: it leaves.
+    places: defaultdict[str, dict[str, int | None]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     added: dict[str, dict[str, int]] = field(default_factory=dict)  # To the fields of hashes.
     parked: dict[str, Parked] = field(default_factory=dict)
 
@@ -47,12 +51,17 @@ _COUNTS: Final = {
 }
 
 
-class _Open(NamedTuple):
-    """The bucket that a series counted in last: the next entry is mostly in the same one."""
+_PLACES: Final = tuple(one.places for one in PROJECTIONS if one.places is not nothing)
+_GAUGES: Final = tuple(one.gauges for one in PROJECTIONS if one.gauges is not nothing)
+_SERIES: Final = tuple(series for one in PROJECTIONS for series in one.series)
 
-    from_ms: int
-    to_ms: int
-    fields: dict[str, int]
+
+class _Open(Struct, frozen=True):
+    """The buckets that all series count in for a while: the next entry is mostly in the same ones."""
+
+    from_ms: int = 0
+    to_ms: int = 0
+    fields: dict[str, dict[str, int]] = {}  # By series.
 
 
 class Batch:
@@ -66,7 +75,7 @@ class Batch:
         self._passed_over = set(parked)
         self._horizon = horizon
         self._counters: _Counters = {}
-        self._open: dict[str, _Open] = {}  # By series.
+        self._open = _Open()
 
     def add(self, entry: LogEntry) -> None:
         """Fold one more entry. Raises Unfoldable if it does not continue what came before it."""
@@ -74,15 +83,15 @@ class Batch:
         if subject in self._passed_over:
             return
         before = self.row_of(subject)
-        after = track(before, entry)
-        self.rows[subject] = after
+        self.rows[subject] = after = track(before, entry)
         functions = _COUNTS.get(type(entry.event))
         if functions is None:
             return
         step = Step(entry.event, entry.at_ms, before, after)
+        buckets = self._buckets(entry.at_ms)
         for counts in functions:
             for series, name, by in counts(step):
-                fields = self._bucket(series, step.at_ms)
+                fields = buckets[series.name]
                 fields[name] = fields.get(name, 0) + by
 
     def add_or_park(self, entry: LogEntry) -> None:
@@ -106,64 +115,73 @@ class Batch:
         """Have a later horizon from here on; buckets that are over by then may still be counted."""
         self._horizon = horizon
 
-    def changes(self, projections: tuple[Projection, ...] = PROJECTIONS) -> Changes:
+    def changes(self) -> Changes:
         """What the batch changes in the view."""
         changes = Changes(
             parked=self.parked,
             added={
                 key: {name: by for name, by in fields.items() if by}
                 for key, fields in self._counters.items()
+                if fields
             },
         )
         for subject, after in self.rows.items():
             before = self.before.get(subject)
             if after.ended_ms is not None and after.ended_ms < self._horizon.rows_ms:
                 if before is not None:
-                    forget(changes, before, projections)
+                    forget(changes, before)
                 continue
             changes.rows[subject] = encode(after)
-            _move(changes, before, after, projections)
+            _move(changes, before, after)
         return changes
 
+    def _buckets(self, at_ms: int) -> dict[str, dict[str, int]]:
+        """The counters of each series at a moment; some that nobody keeps where the bucket is over."""
+        if not self._open.from_ms <= at_ms < self._open.to_ms:
+            starts = {series: series.start_ms(at_ms) for series in _SERIES}
+            self._open = _Open(
+                max(starts.values()),
+                min(start_ms + series.bucket_ms for series, start_ms in starts.items()),
+                {series.name: self._bucket(series, at_ms) for series in _SERIES},
+            )
+        return self._open.fields
+
     def _bucket(self, series: Series, at_ms: int) -> dict[str, int]:
-        """The counters of the bucket that a moment is in; some that nobody keeps, if it is over."""
-        open_ = self._open.get(series.name)
-        if open_ is None or not open_.from_ms <= at_ms < open_.to_ms:
-            from_ms = at_ms - at_ms % series.bucket_ms
-            is_over = series.is_over(at_ms, self._horizon.counts_ms)
-            fields = {} if is_over else self._counters.setdefault(series.key(at_ms), {})
-            open_ = self._open[series.name] = _Open(from_ms, from_ms + series.bucket_ms, fields)
-        return open_.fields
+        if series.is_over(at_ms, self._horizon.counts_ms):
+            return {}
+        return self._counters.setdefault(series.key(at_ms), {})
 
 
-def forget(changes: Changes, row: Row, projections: tuple[Projection, ...] = PROJECTIONS) -> None:
+def forget(changes: Changes, row: Row) -> None:
     """Take a row out of the view, as if its subject had never been; counters keep what they counted."""
     changes.dropped.append(row.subject)
-    _move(changes, row, None, projections)
+    _move(changes, row, None)
 
 
-def _move(
-    changes: Changes, before: Row | None, after: Row | None, projections: tuple[Projection, ...]
-) -> None:
+def _move(changes: Changes, before: Row | None, after: Row | None) -> None:
     """Take a subject from where its row stood to where it stands now."""
-    for one in projections:
-        was, now = _all(one.places, before), _all(one.places, after)
-        for key, member, score in now - was:
-            changes.places.setdefault(key, {})[member] = score
-        for key, member, _ in was - now:
-            changes.places.setdefault(key, {}).setdefault(member, None)
-        counted, counts = _all(one.gauges, before), _all(one.gauges, after)
-        for key, name in counted - counts:
-            _add(changes.added, key, name, -1)
-        for key, name in counts - counted:
-            _add(changes.added, key, name, +1)
+    for places in _PLACES:
+        was, now = _all(places, before), _all(places, after)
+        for place in now:
+            if place not in was:
+                key, member, score = place
+                changes.places[key][member] = score
+        for place in was:
+            if place not in now:
+                key, member, _ = place
+                changes.places[key].setdefault(member, None)
+    for gauges in _GAUGES:
+        counted, counts = _all(gauges, before), _all(gauges, after)
+        for gauge in counted:
+            if gauge not in counts:
+                _add(changes.added, *gauge, -1)
+        for gauge in counts:
+            if gauge not in counted:
+                _add(changes.added, *gauge, +1)
 
 
-def _all(given: Callable[[Row], Iterable[_Given]], row: Row | None) -> frozenset[_Given]:
-    return _NOTHING if row is None or given is nothing else frozenset(given(row))
-
-
-_NOTHING: Final[frozenset[Any]] = frozenset()
+def _all(given: Callable[[Row], tuple[_Given, ...]], row: Row | None) -> tuple[_Given, ...]:
+    return () if row is None else given(row)
 
 
 def _add(counters: _Counters, key: str, name: str, by: int) -> None:

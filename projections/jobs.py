@@ -5,7 +5,6 @@ cells that its filters match, so it reads what it shows and no more. And every j
 all jobs, where it stays as long as it has a row: a list of any jobs does not have to look at every cell.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 from msgspec import Struct
@@ -52,16 +51,15 @@ def job_in(member: str) -> str:
     return member[TIME_DIGITS:]
 
 
-def _places(row: Row) -> Iterator[Place]:
-    if isinstance(row, JobRow):
-        job = row.job
-        cell = cell_key(status_of(job), job.queue, job.tenant, job.model)
-        member = member_of(row.created_ms, row.id)
-        yield cell, member, 0
-        yield ALL, member, 0
+def _places(row: Row) -> tuple[Place, ...]:
     ended_ms = row.ended_ms
-    if ended_ms is not None:
-        yield ENDED, row.subject, ended_ms
+    ended = () if ended_ms is None else ((ENDED, row.subject, ended_ms),)
+    if not isinstance(row, JobRow):
+        return ended
+    job = row.job
+    cell = cell_key(status_of(job), job.queue, job.tenant, job.model)
+    member = member_of(row.created_ms, row.id)
+    return ((cell, member, 0), (ALL, member, 0), *ended)
 
 
 JOBS = Projection(name="jobs", version=2, places=_places)

@@ -5,7 +5,7 @@ step, which is one log entry with the row before and after it: the counters that
 each in a bucket of time.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -23,16 +23,20 @@ class Series(Struct, frozen=True):
 
     def key(self, at_ms: int) -> str:
         """The name of the hash that counts at a moment; its number is the bucket's start in seconds."""
-        return f"{self.name}:{(at_ms - at_ms % self.bucket_ms) // 1_000}"
+        return f"{self.name}:{self.start_ms(at_ms) // 1_000}"
 
     def keys(self, from_ms: int, to_ms: int) -> list[str]:
         """The names of all buckets that overlap a span, oldest first."""
-        first = from_ms - from_ms % self.bucket_ms
-        return [self.key(at_ms) for at_ms in range(first, to_ms + 1, self.bucket_ms)]
+        first_ms = self.start_ms(from_ms)
+        return [self.key(at_ms) for at_ms in range(first_ms, to_ms + 1, self.bucket_ms)]
 
     def is_over(self, at_ms: int, now_ms: int) -> bool:
         """Say whether the bucket of a moment is no longer kept."""
-        return at_ms - at_ms % self.bucket_ms + self.bucket_ms + self.keep_ms <= now_ms
+        return self.start_ms(at_ms) + self.bucket_ms + self.keep_ms <= now_ms
+
+    def start_ms(self, at_ms: int) -> int:
+        """When the bucket of a moment begins."""
+        return at_ms - at_ms % self.bucket_ms
 
 
 # Plain tuples, as there are several for each entry of the log.
@@ -50,7 +54,7 @@ class Step(NamedTuple):
     after: Row
 
 
-def nothing(_: Row) -> Iterable[Any]:
+def nothing(_: Row) -> tuple[Any, ...]:
     """For a projection that places, or gauges, nothing."""
     return ()
 
@@ -60,7 +64,7 @@ class Projection(Struct, frozen=True, kw_only=True):
 
     name: str
     version: int
-    places: Callable[[Row], Iterable[Place]] = nothing
-    gauges: Callable[[Row], Iterable[Gauge]] = nothing
-    counts: Mapping[type[AnyEvent], Callable[[Step], Iterable[Count]]] = {}  # By type of event.
+    places: Callable[[Row], tuple[Place, ...]] = nothing
+    gauges: Callable[[Row], tuple[Gauge, ...]] = nothing
+    counts: Mapping[type[AnyEvent], Callable[[Step], tuple[Count, ...]]] = {}  # By type of event.
     series: tuple[Series, ...] = ()

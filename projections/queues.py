@@ -1,13 +1,13 @@
 """Queues: how deep they are, who has waited longest, how fast they move, how long waits and runs take."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
 from core import events
 from core.keys import LaneName
-from core.states import Job, Lane, Queued, Running, Scheduled
+from core.states import Job, Lane, Queued, Running, Scheduled, has_ended
 from projections.names import HOUR_MS, MINUTE_MS, by_queue
 from projections.projection import Count, Gauge, Place, Projection, Series, Step
 from projections.rows import JobRow, Row
@@ -34,21 +34,23 @@ def line_key(lane: Lane, queue: str, model: str) -> str:
     return f"{LINE}{LaneName(lane, queue, model)}"
 
 
-def _places(row: Row) -> Iterator[Place]:
-    if isinstance(row, JobRow) and isinstance(row.job, Queued):
-        yield line_key(row.job.lane, row.job.queue, row.job.model), row.id, row.line
+def _places(row: Row) -> tuple[Place, ...]:
+    if isinstance(row, JobRow) and type(row.job) is Queued:
+        return ((line_key(row.job.lane, row.job.queue, row.job.model), row.id, row.line),)
+    return ()
 
 
-def _gauges(row: Row) -> Iterator[Gauge]:
-    if not isinstance(row, JobRow):
-        return
+def _gauges(row: Row) -> tuple[Gauge, ...]:
+    if not isinstance(row, JobRow) or has_ended(row.job):
+        return ()
     match row.job:
         case Queued():
-            yield DEPTHS, f"{row.job.queue}:waiting.{row.job.priority}"
+            what = f"waiting.{row.job.priority}"
         case Running():
-            yield DEPTHS, f"{row.job.queue}:running"
+            what = "running"
         case Scheduled():
-            yield DEPTHS, f"{row.job.queue}:scheduled"
+            what = "scheduled"
+    return ((DEPTHS, f"{row.job.queue}:{what}"),)
 
 
 def _arrived(step: Step) -> tuple[Count, ...]:

@@ -165,7 +165,7 @@ def _job(row: JobRow | None, entry: LogEntry) -> JobRow:
             metadata=event.metadata,
         )
     job = evolve(row.job, event)
-    kind = type(event)
+    kind = type(event)  # Compared as such: `isinstance` takes far longer to say no.
     has_moved = kind is not events.CancelRequested
     return JobRow(
         row.id,
@@ -173,11 +173,11 @@ def _job(row: JobRow | None, entry: LogEntry) -> JobRow:
         row.created_ms,
         at_ms if has_moved else row.since_ms,
         entry.id,
-        entry.sequence if isinstance(job, Queued) else row.line,
+        entry.sequence if type(job) is Queued else row.line,
         at_ms if kind is events.Claimed else row.claimed_ms,
-        at_ms + event.delay_ms if isinstance(event, AttemptFailed) else None,
-        event.error if isinstance(event, AttemptFailed | Failed) else None,
-        event.usage if isinstance(event, Completed) else None,
+        at_ms + event.delay_ms if type(event) is AttemptFailed else None,
+        event.error if type(event) is AttemptFailed or type(event) is Failed else None,
+        event.usage if type(event) is Completed else None,
         row.metadata,
     )
 

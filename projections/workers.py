@@ -1,7 +1,5 @@
 """Workers: what each runs now, and what it has done. What it is, its row says."""
 
-from collections.abc import Iterator
-
 from core import events
 from core.log import tag_of
 from core.states import Running
@@ -18,9 +16,10 @@ def running_key(worker: str) -> str:
     return f"{RUNNING}{worker}"
 
 
-def _places(row: Row) -> Iterator[Place]:
-    if isinstance(row, JobRow) and isinstance(row.job, Running):
-        yield running_key(row.job.worker), row.id, row.since_ms
+def _places(row: Row) -> tuple[Place, ...]:
+    if isinstance(row, JobRow) and type(row.job) is Running:
+        return ((running_key(row.job.worker), row.id, row.since_ms),)
+    return ()
 
 
 def _ended(step: Step) -> tuple[Count, ...]:

@@ -27,7 +27,7 @@ REQUEUED = events.Requeued(by="api")
 def log_of(*history: JobEvent) -> list[LogEntry]:
     """A job's log, one event a second."""
     return [
-        LogEntry(f"{version}000-0", version, JOB, version, "op", event)
+        LogEntry(f"{version}000-0", version * 1_000, version, JOB, version, "op", event)
         for version, event in enumerate((submitted(), *history), 1)
     ]
 
