@@ -1,7 +1,7 @@
 """Reading the log as what it is: a dense run of entries, each of which this release can read, or not."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, final
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,7 @@ class Gap(StoreError):
     """Entries are missing in the log."""
 
 
+@final
 class Poison(Struct, frozen=True):
     """An entry that cannot be read, whatever release reads it."""
 

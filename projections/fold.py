@@ -5,8 +5,8 @@ itself is the changes of one batch: the whole log. That is what `respool replay 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -43,7 +43,6 @@ class Changes(Struct):
     parked: dict[str, Parked] = field(default_factory=dict)
 
 
-_Given = TypeVar("_Given")
 _Counters = dict[str, dict[str, int]]
 _COUNTS: Final = {
     event: tuple(one.counts[event] for one in PROJECTIONS if event in one.counts)
@@ -82,13 +81,16 @@ class Batch:
         subject = entry.subject
         if subject in self._passed_over:
             return
-        before = self.row_of(subject)
+        before = self.rows.get(subject) or self.before.get(subject)
         self.rows[subject] = after = track(before, entry)
         functions = _COUNTS.get(type(entry.event))
         if functions is None:
             return
-        step = Step(entry.event, entry.at_ms, before, after)
-        buckets = self._buckets(entry.at_ms)
+        at_ms = entry.at_ms
+        step = Step(entry.event, at_ms, before, after)
+        if not self._open.from_ms <= at_ms < self._open.to_ms:
+            self._open = self._opened(at_ms)
+        buckets = self._open.fields
         for counts in functions:
             for series, name, by in counts(step):
                 fields = buckets[series.name]
@@ -132,21 +134,23 @@ class Batch:
                     forget(changes, before)
                 continue
             changes.rows[subject] = encode(after)
-            _move(changes, before, after)
+            if before is None:
+                _enter(changes, after)
+            else:
+                _move(changes, before, after)
         return changes
 
-    def _buckets(self, at_ms: int) -> dict[str, dict[str, int]]:
-        """The counters of each series at a moment; some that nobody keeps where the bucket is over."""
-        if not self._open.from_ms <= at_ms < self._open.to_ms:
-            starts = {series: series.start_ms(at_ms) for series in _SERIES}
-            self._open = _Open(
-                max(starts.values()),
-                min(start_ms + series.bucket_ms for series, start_ms in starts.items()),
-                {series.name: self._bucket(series, at_ms) for series in _SERIES},
-            )
-        return self._open.fields
+    def _opened(self, at_ms: int) -> _Open:
+        """The buckets that a moment is in."""
+        starts = {series: series.start_ms(at_ms) for series in _SERIES}
+        return _Open(
+            max(starts.values()),
+            min(start_ms + series.bucket_ms for series, start_ms in starts.items()),
+            {series.name: self._bucket(series, at_ms) for series in _SERIES},
+        )
 
     def _bucket(self, series: Series, at_ms: int) -> dict[str, int]:
+        """The counters of a bucket; some that nobody keeps, if it is over."""
         if series.is_over(at_ms, self._horizon.counts_ms):
             return {}
         return self._counters.setdefault(series.key(at_ms), {})
@@ -158,10 +162,20 @@ def forget(changes: Changes, row: Row) -> None:
     _move(changes, row, None)
 
 
-def _move(changes: Changes, before: Row | None, after: Row | None) -> None:
+def _enter(changes: Changes, row: Row) -> None:
+    """Take a subject that was not there to where its row stands."""
+    for places in _PLACES:
+        for key, member, score in places(row):
+            changes.places[key][member] = score
+    for gauges in _GAUGES:
+        for key, name in gauges(row):
+            _add(changes.added, key, name, +1)
+
+
+def _move(changes: Changes, before: Row, after: Row | None) -> None:
     """Take a subject from where its row stood to where it stands now."""
     for places in _PLACES:
-        was, now = _all(places, before), _all(places, after)
+        was, now = places(before), () if after is None else places(after)
         for place in now:
             if place not in was:
                 key, member, score = place
@@ -171,17 +185,13 @@ def _move(changes: Changes, before: Row | None, after: Row | None) -> None:
                 key, member, _ = place
                 changes.places[key].setdefault(member, None)
     for gauges in _GAUGES:
-        counted, counts = _all(gauges, before), _all(gauges, after)
+        counted, counts = gauges(before), () if after is None else gauges(after)
         for gauge in counted:
             if gauge not in counts:
                 _add(changes.added, *gauge, -1)
         for gauge in counts:
             if gauge not in counted:
                 _add(changes.added, *gauge, +1)
-
-
-def _all(given: Callable[[Row], tuple[_Given, ...]], row: Row | None) -> tuple[_Given, ...]:
-    return () if row is None else given(row)
 
 
 def _add(counters: _Counters, key: str, name: str, by: int) -> None:

@@ -19,18 +19,23 @@ def unescaped(part: str) -> str:
     return part.replace("%3A", ":").replace("%25", "%")
 
 
-@lru_cache(maxsize=65_536)
-def _joined(*parts: str) -> str:
-    return ":".join(parts)
-
-
 def by_queue(row: Row, what: str) -> str:
     """The field that counts `what` for a job's queue and model."""
     assert isinstance(row, JobRow)
-    return _joined(row.job.queue, what, row.job.model)
+    return _by_queue(row.job.queue, what, row.job.model)
 
 
 def by_tenant(row: Row, what: str) -> str:
     """The field that counts `what` for a job's tenant and model."""
     assert isinstance(row, JobRow)
-    return _joined(escaped(row.job.tenant), what, row.job.model)
+    return _by_tenant(row.job.tenant, what, row.job.model)
+
+
+@lru_cache(maxsize=65_536)
+def _by_queue(queue: str, what: str, model: str) -> str:
+    return f"{queue}:{what}:{model}"
+
+
+@lru_cache(maxsize=65_536)
+def _by_tenant(tenant: str, what: str, model: str) -> str:
+    return f"{escaped(tenant)}:{what}:{model}"

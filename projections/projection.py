@@ -6,7 +6,7 @@ each in a bucket of time.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
@@ -45,7 +45,7 @@ Gauge = tuple[str, str]  # A field that counts how many rows are so: the hash's 
 Count = tuple[Series, str, int]  # A field of a counter, and by how much it goes up.
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True):
     """One log entry, and what it did to its subject."""
 
     event: AnyEvent

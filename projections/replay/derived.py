@@ -40,9 +40,9 @@ def derived(row: Row, log_ids: Sequence[str]) -> Derived:
         for timer, due_ms in timers.items():
             fields[f"{timer}_at"] = str(due_ms)
         job = row.job
-        if isinstance(job, Queued | Running):
+        if type(job) is Queued or type(job) is Running:
             lane = LaneName(job.lane, job.queue, job.model)
-        if isinstance(job, Running):
+        if type(job) is Running:
             worker = job.worker
     return Derived(fields, timers, lane, worker, row.ended_ms)
 
@@ -62,9 +62,9 @@ def _state(row: WorkerRow | QueueRow) -> Struct:
 
 def _timers(row: JobRow, log_ids: Sequence[str]) -> dict[str, int]:
     job, timers = row.job, {}
-    if isinstance(job, Scheduled) and row.due_ms is not None:
+    if row.due_ms is not None and isinstance(job, Scheduled):
         timers[str(Timer.DUE)] = row.due_ms
-    if isinstance(job, Scheduled | Queued) and job.deadline_ms is not None:
+    if job.deadline_ms is not None and isinstance(job, Scheduled | Queued):
         timers[str(Timer.DEADLINE)] = milliseconds_of(log_ids[job.born - 1]) + job.deadline_ms
     return timers
 

@@ -3,6 +3,7 @@
 Pure, and tolerant: unlike a runner it goes on over whatever it cannot fold, and remembers it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class History:
         self.sequence = 0
         self.entry = NO_ENTRY
         self.entries = 0
-        self.log_ids: dict[str, list[str]] = {}
+        self.log_ids: defaultdict[str, list[str]] = defaultdict(list)
         self.missing: list[Missing] = []
         self.unreadable: dict[str, Unreadable] = {}
         self.findings: list[Finding] = []
@@ -82,14 +83,10 @@ class History:
         operations, last_operation = self._operations, self._operation
         for entry in entries:
             subject = entry.subject
-            if isinstance(entry, Poison):
+            if type(entry) is Poison:
                 self._park(subject, entry.id, entry.why, is_accepted=False)
                 continue
-            ids = log_ids.get(subject)
-            if ids is None:
-                log_ids[subject] = [entry.id]
-            else:
-                ids.append(entry.id)
+            log_ids[subject].append(entry.id)
             operation = entry.operation
             if operation != last_operation:  # One more append: its events follow each other.
                 if operation in operations:

@@ -1,7 +1,7 @@
 """What verify reads from Redis, in pages, the next one asked for while one is being worked on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -10,7 +10,7 @@ from core import functions
 from core.keys import ShardKeys
 from core.redis import answering
 from core.store import EventStore
-from projections.replay.subjects import Seen, seen_of
+from projections.replay.subjects import Seen, seen_of, texts_of
 
 LOG_PAGE: Final = 1_000
 SUBJECTS_PAGE: Final = 300
@@ -18,6 +18,8 @@ _ITEMS_PAGE: Final = 500
 _TURNS_TO_SEND: Final = 4  # Of the event loop, to take a connection and write to it.
 
 Answer = TypeVar("Answer")
+Page = TypeVar("Page")
+Place = TypeVar("Place", str, int)  # Where a page begins.
 
 
 class Look(Struct):
@@ -29,30 +31,21 @@ class Look(Struct):
     holders: list[str | None]  # Whose each of the entries is that were asked for.
 
 
-async def log_pages(
-    store: EventStore, shard: int, after: str, until: str = "+"
-) -> AsyncIterator[list[Any]]:
-    """The raw entries of a log after one and up to another. Raises StoreUnavailable."""
-    log = store.shards[shard].log
-
-    async def read(start: str) -> list[Any]:
-        async with answering():
-            page: list[Any] = await store.client.execute_command(
-                "XRANGE", log, f"({start}", until, "COUNT", LOG_PAGE
-            )
-        return page
-
-    reading = asyncio.create_task(read(after))
+async def _pages(
+    ask: Callable[[Place], Coroutine[Any, Any, tuple[Page, Place | None]]], first: Place
+) -> AsyncIterator[Page]:
+    """Pages, the first from one place on; each says where the next begins, or that it is the last."""
+    asking = asyncio.create_task(ask(first))
     try:
-        while raws := await reading:
-            is_last = len(raws) < LOG_PAGE
-            if not is_last:
-                reading = await _begun(read(raws[-1][0].decode()))
-            yield raws
-            if is_last:
+        while True:
+            page, after = await asking
+            if after is not None:
+                asking = await _begun(ask(after))
+            yield page
+            if after is None:
                 return
     finally:
-        reading.cancel()
+        asking.cancel()
 
 
 async def _begun(asking: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
@@ -63,22 +56,31 @@ async def _begun(asking: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
     return task
 
 
-async def looks(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> AsyncIterator[Look]:
+def log_pages(
+    store: EventStore, shard: int, after: str, until: str = "+"
+) -> AsyncIterator[list[Any]]:
+    """The raw entries of a log after one and up to another. Raises StoreUnavailable."""
+    log = store.shards[shard].log
+
+    async def ask(start: str) -> tuple[list[Any], str | None]:
+        async with answering():
+            page: list[Any] = await store.client.execute_command(
+                "XRANGE", log, f"({start}", until, "COUNT", LOG_PAGE
+            )
+        return page, page[-1][0].decode() if len(page) == LOG_PAGE else None
+
+    return _pages(ask, after)
+
+
+def looks(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> AsyncIterator[Look]:
     """All of these subjects, page by page. Raises StoreUnavailable."""
-    pages = [
-        subjects[first : first + SUBJECTS_PAGE] for first in range(0, len(subjects), SUBJECTS_PAGE)
-    ]
-    if not pages:
-        return
-    looking = asyncio.create_task(look(store, keys, pages[0]))
-    try:
-        for after in [*pages[1:], None]:
-            seen = await looking
-            if after is not None:
-                looking = await _begun(look(store, keys, after))
-            yield seen
-    finally:
-        looking.cancel()
+
+    async def ask(first: int) -> tuple[Look, int | None]:
+        after = first + SUBJECTS_PAGE
+        seen = await look(store, keys, subjects[first:after])
+        return seen, after if after < len(subjects) else None
+
+    return _pages(ask, 0)
 
 
 async def look(
@@ -104,31 +106,31 @@ async def look(
     )
 
 
-async def lane_entries(
+def lane_entries(
     store: EventStore, keys: ShardKeys, lane: str
 ) -> AsyncIterator[list[tuple[str, str]]]:
     """The entries of a lane and whose they are, page by page. Raises StoreUnavailable."""
-    after = "-"
-    while True:
+
+    async def ask(after: str) -> tuple[list[tuple[str, str]], str | None]:
         async with answering():
             page = await store.client.execute_command(
                 "XRANGE", f"{keys.prefix}ready:{lane}", after, "+", "COUNT", _ITEMS_PAGE
             )
-        yield [
+        entries = [
             (entry.decode(), fields.get(b"j", b"").decode(errors="replace"))
             for entry, fields in page
         ]
-        if len(page) < _ITEMS_PAGE:
-            return
-        after = f"({page[-1][0].decode()}"
+        return entries, f"({entries[-1][0]}" if len(page) == _ITEMS_PAGE else None
+
+    return _pages(ask, "-")
 
 
-async def pending_entries(
+def pending_entries(
     store: EventStore, keys: ShardKeys, lane: str, group: str
 ) -> AsyncIterator[list[str]]:
     """The entries that are pending in a lane, page by page. Raises StoreUnavailable."""
-    after = "-"
-    while True:
+
+    async def ask(after: str) -> tuple[list[str], str | None]:
         async with answering():
             page = await store.client.execute_command(
                 "XPENDING",
@@ -139,26 +141,25 @@ async def pending_entries(
                 _ITEMS_PAGE,
                 parse_detail=True,
             )
-        yield [row["message_id"].decode() for row in page]
-        if len(page) < _ITEMS_PAGE:
-            return
-        after = f"({page[-1]['message_id'].decode()}"
+        entries = [row["message_id"].decode() for row in page]
+        return entries, f"({entries[-1]}" if len(page) == _ITEMS_PAGE else None
+
+    return _pages(ask, "-")
 
 
-async def scanned(
-    store: EventStore, command: str, key: str
-) -> AsyncIterator[list[tuple[str, Any]]]:
+def scanned(store: EventStore, command: str, key: str) -> AsyncIterator[list[tuple[str, Any]]]:
     """Everything in a hash (HSCAN) or a sorted set (ZSCAN), in pairs; some of it twice.
 
     Raises StoreUnavailable.
     """
     client: Any = store.client  # Its annotations cannot say that replies are bytes.
     scan = client.hscan if command == "HSCAN" else client.zscan
-    cursor = 0
-    while True:
+
+    async def ask(cursor: int) -> tuple[list[tuple[str, Any]], int | None]:
         async with answering():
-            cursor, page = await scan(key, cursor, count=_ITEMS_PAGE)
+            after, page = await scan(key, cursor, count=_ITEMS_PAGE)
         pairs = page.items() if isinstance(page, dict) else page
-        yield [(name.decode(errors="replace"), value) for name, value in pairs]
-        if not cursor:
-            return
+        names = texts_of([name for name, _ in pairs])
+        return list(zip(names, (value for _, value in pairs), strict=True)), after or None
+
+    return _pages(ask, 0)

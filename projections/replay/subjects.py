@@ -25,7 +25,7 @@ class Seen(Struct):
 def seen_of(subject: str, reply: list[Any]) -> Seen:
     """Read what the function says of a subject."""
     flat, expires_in_ms, due, deadline, holder, pending_for = reply
-    texts = [item.decode(errors="replace") for item in flat]
+    texts = iter(texts_of(flat))
     timers = {}
     if due is not None:
         timers[str(Timer.DUE)] = int(float(due))
@@ -33,12 +33,20 @@ def seen_of(subject: str, reply: list[Any]) -> Seen:
         timers[str(Timer.DEADLINE)] = int(float(deadline))
     return Seen(
         subject,
-        dict(zip(texts[::2], texts[1::2], strict=True)),
+        dict(zip(texts, texts, strict=True)),
         expires_in_ms,
         timers,
         holder and holder.decode(),
         pending_for and pending_for.decode(),
     )
+
+
+def texts_of(items: list[bytes]) -> list[str]:
+    """Text as Redis has it."""
+    try:
+        return list(map(bytes.decode, items))
+    except UnicodeDecodeError:  # Nobody writes such, and it is rather shown than failed at.
+        return [item.decode(errors="replace") for item in items]
 
 
 class Reference(Struct, frozen=True):

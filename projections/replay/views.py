@@ -192,11 +192,12 @@ class _Comparing:
 
     async def _compare(self, name: str, kind: str, expected: Mapping[str, int]) -> list[Finding]:
         seen, found = set(), []
+        should = {member: _stored(kind, value) for member, value in expected.items()}
         if kind in _SCANS:
             async for page in scanned(self._store, _SCANS[kind], self._view.keys.named(name)):
                 for member, value in page:
                     seen.add(member)
-                    if str(expected.get(member)) != _number(value):
+                    if should.get(member) != value:
                         found.append(self._member(name, member, _number(value), expected))
         missing = sorted(expected.keys() - seen)
         return found + [self._member(name, member, None, expected) for member in missing]
@@ -210,6 +211,11 @@ class _Comparing:
 
 
 _SCANS: Final = {"zset": "ZSCAN", "hash": "HSCAN"}
+
+
+def _stored(kind: str, number: int) -> int | bytes:
+    """A score or a counter as Redis gives it."""
+    return number if kind == "zset" else str(number).encode()
 
 
 def _number(value: Any) -> str:
