@@ -131,7 +131,7 @@ def make(
     async def work(book: KeyBook) -> tuple[ApiKey, float]:
         return await book.record(event), book.now_ms()
 
-    key, now_ms = _in_the_store(work)
+    key, now_ms = _in_the_store(work, may_begin=True)
     _tell_secret(key, now_ms, secret, as_json=as_json)
 
 
@@ -296,21 +296,23 @@ def _row(key: ApiKey, now_ms: float) -> tuple[str, ...]:
     )
 
 
-def _in_the_store(work: Callable[[KeyBook], Coroutine[Any, Any, Any]]) -> Any:
+def _in_the_store(
+    work: Callable[[KeyBook], Coroutine[Any, Any, Any]], *, may_begin: bool = False
+) -> Any:
     async def role() -> Any:
-        async with _book() as book:
+        async with _book(may_begin=may_begin) as book:
             return await work(book)
 
     return run(role())
 
 
 @asynccontextmanager
-async def _book() -> AsyncIterator[KeyBook]:
+async def _book(*, may_begin: bool) -> AsyncIterator[KeyBook]:
     """The keys of the store that the environment names. Raises StoreError, SettingsError, DataDirError."""
     settings = read_settings({k: v for k, v in os.environ.items() if v.strip()})
     configure_logging(settings.log_format, settings.log_level)
     async with AsyncExitStack() as stack:
-        url = settings.redis_url or await _embedded(stack, settings)
+        url = settings.redis_url or await _embedded(stack, settings, may_begin=may_begin)
         client = connect(url)
         stack.push_async_callback(client.aclose)
         try:
@@ -319,11 +321,16 @@ async def _book() -> AsyncIterator[KeyBook]:
             raise type(error)(f"{error} (the store is {without_password(url)})") from error
 
 
-async def _embedded(stack: AsyncExitStack, settings: Settings) -> str:
-    """The store of `respool up`; started for a moment if that does not run, as it may want a key first."""
+async def _embedded(stack: AsyncExitStack, settings: Settings, *, may_begin: bool) -> str:
+    """The store of `respool up`; started for a moment if that does not run, as it may want a key first.
+
+    Raises DataDirError if there is none yet, unless it `may_begin` one.
+    """
     try:
         return await running_store(settings.respool_data_dir)
     except DataDirError:
+        if not may_begin and not settings.respool_data_dir.exists():
+            raise
         store = embedded_store(settings.respool_data_dir, settings.durability)
         url = await stack.enter_async_context(store)
     client = connect(url)
