@@ -1,16 +1,23 @@
 """API keys: which requests need one, what each is good for, and until when."""
 
 import asyncio
+from hmac import compare_digest
 from http import HTTPMethod
 
+import httpx
 import msgspec
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
 from litestar.routes import HTTPRoute
+from litestar.types import ASGIApp, Receive, Send
+from litestar.types import Scope as Connection
 
+from api import keyring
+from api.access import Permit
 from api.app import create_app
+from api.errors import EXCEPTION_HANDLERS
 from api.keyring import LOOK_EVERY_SECONDS, TRUSTED_SECONDS, Keyring
-from core.access import Scope
+from core.access import Caller, Scope
 from core.api_keys import KeyRevoked, KeyRotated, digest_of
 from core.bells import Bells
 from core.errors import StoreUnavailable
@@ -112,6 +119,41 @@ async def test_every_route_says_which_scopes_it_takes(store: EventStore) -> None
         if handler.opt.get("scopes") == frozenset()
     }
     assert free <= set(OPEN)
+
+
+async def test_a_route_that_forgot_to_say_takes_the_scope_operate() -> None:
+    @get("/forgot")
+    async def forgot() -> None: ...
+
+    for scopes, is_allowed in (({Scope.OPERATE}, True), ({Scope.SUBMIT, Scope.READ}, False)):
+        caller = Caller(tenant="t", sees="t", scopes=frozenset(scopes))
+
+        def tell(app: ASGIApp, caller: Caller = caller) -> ASGIApp:
+            async def told(scope: Connection, receive: Receive, send: Send) -> None:
+                scope["state"]["caller"] = caller
+                await app(scope, receive, send)
+
+            return told
+
+        app = Litestar([forgot], middleware=[tell, Permit], exception_handlers=EXCEPTION_HANDLERS)
+        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            assert ((await client.get("/forgot")).status_code == 200) == is_allowed
+
+
+def test_the_operators_key_is_compared_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch, store: EventStore
+) -> None:
+    compared: list[str] = []
+
+    def noting(one: str, other: str) -> bool:
+        compared.append(other)
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(keyring, "compare_digest", noting)
+    ring = Keyring(KeyBook(store.client), Bells(store.client), OPERATOR)
+    assert ring.caller(OPERATOR.encode()) is not None
+    assert compared == [digest_of(OPERATOR)]
 
 
 def _routes(app: Litestar) -> list[HTTPRoute]:

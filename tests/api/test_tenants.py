@@ -222,6 +222,7 @@ TAKES = {
     "GET /v1/workers": {READ},
     "GET /v1/usage": {READ},
     "GET /v1/outcomes": {READ},
+    "GET /v1/events?from=none": {READ},
     "POST /v1/queues/q/pause": {OPERATE},
     "POST /v1/queues/q/resume": {OPERATE},
     "POST /v1/jobs/cancel": {OPERATE},
