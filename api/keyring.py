@@ -56,8 +56,7 @@ class Keyring:
             return OPERATOR
         book = self._book
         if book.age_seconds() > TRUSTED_SECONDS:
-            message = f"API keys could not be read for {TRUSTED_SECONDS:g} s: Redis does not answer"
-            raise StoreUnavailable(message)
+            raise StoreUnavailable(f"API keys could not be read for {TRUSTED_SECONDS:g} s")
         good = self._good.get(digest)
         return good.caller if good is not None and book.now_ms() < good.until_ms else None
 

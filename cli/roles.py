@@ -39,6 +39,7 @@ Answer = TypeVar("Answer")
 
 STORE_WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
+_GUESSABLE_CHARS: Final = 20
 
 
 def stop_on_signals(stop: Stop) -> None:
@@ -149,6 +150,16 @@ async def require_a_key(settings: Settings, client: Redis) -> None:
         )
 
 
+def _warn_of_a_guessable_key(settings: Settings) -> None:
+    key = settings.openai_api_key
+    if settings.openai_api_key_required and key is not None and len(key) < _GUESSABLE_CHARS:
+        log.warning(
+            "OPENAI_API_KEY has fewer than %d characters and may be guessed; "
+            "`openssl rand -base64 32` makes one that will not be",
+            _GUESSABLE_CHARS,
+        )
+
+
 @asynccontextmanager
 async def running_api(
     settings: Settings, redis_url: str, is_ready: Callable[[], bool] = lambda: True
@@ -157,6 +168,7 @@ async def running_api(
     listening = bind(settings.api_host, settings.api_port, "API_PORT")
     async with open_store(settings, redis_url, PATIENCE_SECONDS) as store:
         await _patiently(lambda: require_a_key(settings, store.client), redis_url)
+        _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
         async with serving(create_app(store, bells, settings, is_ready), listening) as url:
             try:

@@ -43,6 +43,7 @@ class _Started(Struct, frozen=True):
     upstream_url: str
     model: str | None
     api_url: str
+    needs_key: bool
 
 
 async def up(settings: Settings, console: Console) -> None:
@@ -81,13 +82,13 @@ async def _start(
     upstream_url, model = await stack.enter_async_context(_upstream(settings))
     console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
     api_url = await stack.enter_async_context(running_api(settings, redis_url, is_ready))
-    return _Started(redis_url, upstream_url, model, api_url)
+    return _Started(redis_url, upstream_url, model, api_url, settings.openai_api_key_required)
 
 
 async def _work(
     settings: Settings, console: Console, started: _Started, stop: Stop, ready: asyncio.Event
 ) -> None:
-    announcing = asyncio.create_task(_announce(ready, console, started.api_url, started.model))
+    announcing = asyncio.create_task(_announce(ready, console, started))
     try:
         await run_worker(settings, started.redis_url, started.upstream_url, stop, ready.set)
     finally:
@@ -174,10 +175,10 @@ async def _upstream(settings: Settings) -> AsyncIterator[tuple[str, str | None]]
             yield url, DEMO_MODEL
 
 
-async def _announce(
-    ready: asyncio.Event, console: Console, api_url: str, model: str | None
-) -> None:
+async def _announce(ready: asyncio.Event, console: Console, started: _Started) -> None:
     await ready.wait()
+    api_url, model = started.api_url, started.model
+    key = '-H "Authorization: Bearer $OPENAI_API_KEY" ' if started.needs_key else ""
     body = (
         f'{{"model": "{model or "NAME"}", "request": '
         '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}}'
@@ -185,7 +186,7 @@ async def _announce(
     console.print(f"API       {api_url} (docs at {api_url}/docs)")
     console.print("\nReady. Try this, and stop with Ctrl-C:\n")
     console.print(
-        f"curl -s {api_url}/v1/jobs -H 'Prefer: wait=30' -d '{body}'\n",
+        f"curl -s {api_url}/v1/jobs {key}-H 'Prefer: wait=30' -d '{body}'\n",
         soft_wrap=True,
         highlight=False,
         markup=False,

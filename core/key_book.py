@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 
 from core import functions
 from core.api_keys import PREFIX, ApiKey, KeyEvent, KeyMade, evolve_key, key_of, read_key_event
-from core.errors import StoreError, Unreadable
+from core.errors import StoreError, StoreNotReady, Unreadable
 from core.head import milliseconds_of
-from core.keys import API_KEYS, API_KEYS_BELL_NAME, BELL
+from core.keys import API_KEYS, API_KEYS_BELL_NAME, BELL, META
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class KeyBook:
         return any(key.is_live(now_ms) for key in self.keys.values())
 
     async def catch_up(self) -> bool:
-        """Read what is new; False if nothing is. Raises StoreUnavailable.
+        """Read what is new; False if nothing is. Raises StoreUnavailable, StoreNotReady.
 
         The last entry that is known is read again: if it is gone, the store has lost its tail, or is
         another one, and everything is read anew.
@@ -109,8 +109,12 @@ class KeyBook:
         return self.keys[event.key]
 
     async def _read(self) -> list[Any]:
-        commands = [("TIME",), ("XRANGE", API_KEYS, self._read_to or "-", "+", "COUNT", _PER_READ)]
-        (seconds, microseconds), entries = await functions.pipeline(self._client, commands)
+        read = ("XRANGE", API_KEYS, self._read_to or "-", "+", "COUNT", _PER_READ)
+        commands = [("TIME",), ("EXISTS", META), read]
+        time_of, is_a_store, entries = await functions.pipeline(self._client, commands)
+        if not is_a_store:  # Or an emptied Redis would look like one in which nobody has a key.
+            raise StoreNotReady("there is no store: run `respool migrate`")
+        seconds, microseconds = time_of
         now_ms = int(seconds) * 1_000 + int(microseconds) / 1_000
         self._clock_ms = now_ms - self._monotonic() * 1_000
         return list(entries)

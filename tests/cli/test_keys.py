@@ -76,6 +76,8 @@ def test_a_key_is_made_before_up_first_starts_and_used_by_the_clients_commands(
 
 def test_the_variables_key_is_the_operators(start_up: StartUp) -> None:
     up = start_up(**REQUIRED, OPENAI_API_KEY="of+the/operator=").until_ready()
+    assert "OPENAI_API_KEY has fewer than 20 characters" in up.process.output
+    assert "of+the/operator=" not in up.process.output
     paused = client(up, "of+the/operator=", "pause", "default")
     assert "default is paused" in paused.stdout
     [queue] = json.loads(client(up, "of+the/operator=", "queues", "--json").stdout)["queues"]

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from core import key_book
 from core.access import Scope
 from core.api_keys import KeyMade, KeyRevoked, digest_of
+from core.errors import StoreNotReady
 from core.key_book import KeyBook, NameTaken, new_key_id, new_secret
 from core.keys import API_KEYS
 from core.redis import connect
@@ -111,6 +112,15 @@ async def test_what_the_store_has_lost_is_forgotten(store: EventStore) -> None:
     assert await other.catch_up()
     assert not other.keys
     assert not other.has_live
+
+
+async def test_an_emptied_redis_is_no_store_without_keys(store: EventStore) -> None:
+    book = KeyBook(store.client)
+    key = await book.record(made("mine"))
+    await store.client.flushall()
+    with pytest.raises(StoreNotReady, match="respool migrate"):
+        await book.catch_up()
+    assert book.keys == {key.id: key}
 
 
 async def test_what_a_newer_release_did_to_a_key_puts_it_out_of_force(store: EventStore) -> None:
