@@ -17,6 +17,7 @@ from api.bulk import BulkController
 from api.desk import Defaults, Desk
 from api.errors import EXCEPTION_HANDLERS
 from api.firehose import FirehoseController
+from api.front import Front
 from api.guard import Guard
 from api.health import healthz, readyz
 from api.jobs import JobsController
@@ -111,6 +112,7 @@ def create_app(
         ),
         logging_config=None,
     )
-    # Around its router too: what there is not takes a key like what there is.
-    app.asgi_handler = Guard(app.asgi_handler, keyring, required=settings.openai_api_key_required)
+    # Around its router too: what there is not takes a key, and has an id, like what there is.
+    guard = Guard(app.asgi_handler, keyring, required=settings.openai_api_key_required)
+    app.asgi_handler = Front(guard)
     return app

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, SerializationException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    SerializationException,
+    ValidationException,
+)
 from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
@@ -125,15 +130,21 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Err
         return respond(ApiError(400, "invalid_json", message))
     status = error.status_code
     message = error.detail
+    headers = dict(error.headers or {})
     if status == 404:
         message = f"there is no {request.method} {request.url.path}; /docs lists what there is"
     elif status == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        message = f"{request.url.path} takes {allowed}, not {request.method}"
+        headers["allow"] = _with_head(headers["allow"])
+        message = f"{request.url.path} takes {headers['allow']}, not {request.method}"
     elif status == 413:
         limit = request.app.request_max_body_size
         message = f"the body is larger than the {limit} bytes that MAX_BODY_BYTES allows"
-    return respond(ApiError(status, _CODES.get(status, "invalid_request"), message), error.headers)
+    return respond(ApiError(status, _CODES.get(status, "invalid_request"), message), headers)
+
+
+def _with_head(allowed: str) -> str:
+    methods = set(allowed.split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))  # `api.front`
 
 
 def _unknown_job(_: Request[Any, Any, Any], error: UnknownJob) -> Response[ErrorView]:
@@ -171,6 +182,15 @@ def _caller_left(_: Request[Any, Any, Any], __: CallerLeft) -> Response[ErrorVie
     return respond(ApiError(499, "caller_left", "the caller closed the connection"))
 
 
+def _internal(
+    request: Request[Any, Any, Any], error: InternalServerException
+) -> Response[ErrorView]:
+    # Litestar has no exception of its own for a client that leaves before its body's end.
+    if error.detail == "client disconnected prematurely":
+        return _caller_left(request, CallerLeft())
+    return _unexpected(request, error)
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return respond(
@@ -181,6 +201,7 @@ def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[E
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ApiError: _api_error,
     ValidationException: _invalid,
+    InternalServerException: _internal,
     HTTPException: _http,
     UnknownJob: _unknown_job,
     CommandRefused: _refused,

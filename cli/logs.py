@@ -13,6 +13,7 @@ _QUIET = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio")
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
     """Log to standard error, one line a record."""
     before: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,  # The request's id (`api.front`).
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 
 from api.app import PATIENCE_SECONDS, create_app
+from cli.protocol import WireLimits
 from cli.serving import bind, serving
 from consumers.execute import LossLimits
 from consumers.gpu import gpus
@@ -166,11 +167,12 @@ async def running_api(
 ) -> AsyncIterator[str]:
     """The base URL of an API, which serves until the block ends."""
     listening = bind(settings.api_host, settings.api_port, "API_PORT")
+    limits = WireLimits(body_seconds=settings.body_timeout_seconds)
     async with open_store(settings, redis_url, PATIENCE_SECONDS) as store:
         await _patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
-        async with serving(create_app(store, bells, settings, is_ready), listening) as url:
+        async with serving(create_app(store, bells, settings, is_ready), listening, limits) as url:
             try:
                 yield url
             finally:

@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from litestar import Litestar
 
-from cli.aborting import Aborting
+from cli.protocol import WireLimits, bounded
 from core.redis import REPLY_TIMEOUT_SECONDS
 
 # For open requests. Whoever waits for a Redis that hangs has an answer by then; to be cut off would be
@@ -18,6 +18,9 @@ from core.redis import REPLY_TIMEOUT_SECONDS
 _GRACE_SECONDS: Final = ceil(REPLY_TIMEOUT_SECONDS) + 1
 _BACKLOG: Final = 2_048
 _STARTED_POLL_SECONDS: Final = 0.01
+# Longer than proxies and clients keep idle connections, so that they close them and not we: whoever
+# sends a request at that moment cannot know whether it was read.
+_KEEP_ALIVE_SECONDS: Final = 75
 
 
 class PortTaken(Exception):
@@ -43,15 +46,18 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: Litestar, listening: socket.socket) -> AsyncIterator[str]:
+async def serving(
+    app: Litestar, listening: socket.socket, limits: WireLimits | None = None
+) -> AsyncIterator[str]:
     """The base URL of `app`, which is served until the block ends."""
     config = uvicorn.Config(
         app,
-        http=Aborting,
+        http=bounded(limits or WireLimits()),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = _Server(config)

@@ -68,6 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     stream_stall_seconds: int = 30  # How long the reader of one may take nothing.
     retention_hours: int = 24
     max_body_bytes: int = 8 * 1024 * 1024
+    body_timeout_seconds: int = 60
     recovery_policy: RecoveryPolicy = RecoveryPolicy.REQUEUE
     durability: Durability = Durability.EVERYSEC
     log_format: LogFormat = LogFormat.CONSOLE
@@ -103,6 +104,7 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "stream_stall_seconds": (1, 3_600),
     "retention_hours": (1, 8_760),
     "max_body_bytes": (1_024, 64 * 1024 * 1024),
+    "body_timeout_seconds": (1, 3_600),
 }
 
 

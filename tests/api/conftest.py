@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from api.app import create_app
 from api.desk import Desk
+from cli.protocol import WireLimits
 from cli.serving import bind, serving
 from consumers.upstream.echo import EchoUpstream
 from core.bells import Bells
@@ -64,7 +65,10 @@ OpenApi = Callable[..., Coroutine[Any, Any, Api]]
 
 @asynccontextmanager
 async def serving_api(
-    store: EventStore, is_ready: Callable[[], bool] = lambda: True, **settings: Any
+    store: EventStore,
+    is_ready: Callable[[], bool] = lambda: True,
+    limits: WireLimits | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     """An API over `store`, for as long as the block lasts."""
     bells = Bells(store.client)
@@ -73,7 +77,7 @@ async def serving_api(
     listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # As uvloop does by itself.
     desk: Desk = app.state.desk
     async with (
-        serving(app, listening) as url,
+        serving(app, listening, limits) as url,
         httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(20)) as http,
     ):
         try:

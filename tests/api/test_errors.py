@@ -58,10 +58,10 @@ async def test_an_unknown_path_is_not_found(api: Api) -> None:
 
 async def test_a_wrong_method_is_told_which_are_allowed(api: Api) -> None:
     for method, path, allowed in [
-        ("DELETE", "/v1/jobs", {"GET", "POST", "OPTIONS"}),
-        ("PUT", "/v1/jobs/7", {"GET", "OPTIONS"}),
+        ("DELETE", "/v1/jobs", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("PUT", "/v1/jobs/7", {"GET", "HEAD", "OPTIONS"}),
         ("GET", "/v1/jobs/7/cancel", {"POST", "OPTIONS"}),
-        ("POST", "/readyz", {"GET", "OPTIONS"}),
+        ("POST", "/readyz", {"GET", "HEAD", "OPTIONS"}),
     ]:
         answer = await api.http.request(method, path)
         error_of(answer, 405, "method_not_allowed")

@@ -28,6 +28,7 @@ RANGES = {
     "SYNC_TIMEOUT_SECONDS": (1, 86_400),
     "RETENTION_HOURS": (1, 8_760),
     "MAX_BODY_BYTES": (1_024, 67_108_864),
+    "BODY_TIMEOUT_SECONDS": (1, 3_600),
 }
 ENUMS = {
     "UPSTREAM_KIND": (UpstreamKind, "openai, ollama, echo"),
@@ -99,6 +100,7 @@ def test_all_settings_are_read() -> None:
         "SYNC_TIMEOUT_SECONDS": "30",
         "RETENTION_HOURS": "48",
         "MAX_BODY_BYTES": "2048",
+        "BODY_TIMEOUT_SECONDS": "9",
         "RECOVERY_POLICY": "fail",
         "DURABILITY": "always",
         "LOG_FORMAT": "json",
@@ -128,6 +130,7 @@ def test_all_settings_are_read() -> None:
         sync_timeout_seconds=30,
         retention_hours=48,
         max_body_bytes=2_048,
+        body_timeout_seconds=9,
         recovery_policy=RecoveryPolicy.FAIL,
         durability=Durability.ALWAYS,
         log_format=LogFormat.JSON,
