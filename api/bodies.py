@@ -7,6 +7,7 @@ body, and the OpenAPI document is told of its shape here.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
@@ -17,6 +18,14 @@ from api.errors import ApiError
 from api.schemas import SubmitJob
 
 Body = TypeVar("Body", bound=Struct)
+
+DEPTH_MAX: Final = (
+    256  # Levels of a request; Python's own limit is about 1,000, less what is called.
+)
+TOO_DEEP: Final = f"the body is nested too deeply; takes {DEPTH_MAX} levels"
+
+_NO_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 and -1, as signed bytes.
 
 # What a name takes, in words instead of its regular expression.
 _NAMES: Final = {
@@ -37,7 +46,23 @@ def decode_body(body: bytes, kind: type[Body]) -> Body:
         )
         raise ApiError(400, "invalid_json", message) from error
     except RecursionError as error:
-        raise ApiError(400, "invalid_json", "the body is nested too deeply") from error
+        raise ApiError(400, "invalid_json", TOO_DEEP) from error
+
+
+def check_depth(text: bytes) -> None:
+    """Raises ApiError 400 if valid JSON is nested deeper than DEPTH_MAX levels.
+
+    It could be read here all the same, and break whoever decodes it under a deeper stack.
+    """
+    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+        raise ApiError(400, "invalid_json", TOO_DEEP)
+
+
+def _depth(text: bytes) -> int:
+    """How many brackets of valid JSON are open at once; without a loop of our own, as it may be long."""
+    bare = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
+    brackets = b"".join(bare.split(b'"')[::2])  # What stands between quotes is text.
+    return max(accumulate(memoryview(brackets.translate(_STEPS)).cast("b")), default=0)
 
 
 def invalid(explanation: str, kind: type[Struct]) -> ApiError:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, structs
 
+from api.bodies import TOO_DEEP, check_depth
 from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
@@ -248,13 +249,16 @@ def check_request(kind: Kind, request: Raw) -> None:
         fields = msgspec.json.decode(request)
     except msgspec.ValidationError as error:
         raise ApiError(422, "invalid_value", f"request: {error}", param="request") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message = f"the body is not valid JSON: request: {error}"
         raise ApiError(400, "invalid_json", message, param="request") from error
+    except RecursionError as error:
+        raise ApiError(400, "invalid_json", TOO_DEEP) from error
     needed = _NEEDS[kind]
     if not isinstance(fields, dict):
         message = f"request: takes the JSON object that the inference server gets for {kind}"
         raise ApiError(422, "invalid_value", message, param="request")
+    check_depth(bytes(request))
     if not fields.get(needed):
         message = f"request: a {kind} request needs {needed!r}, and it must not be empty"
         raise ApiError(422, "invalid_value", message, param=f"request.{needed}")
