@@ -58,8 +58,6 @@ class Permit:
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Check what `api.guard` found out against what the route declares."""
         allowed: frozenset[Scope] = scope["route_handler"].opt.get(_OPT, _UNDECLARED)
-        if scope.get("method") == "OPTIONS":  # What a path takes is no secret.
-            allowed = frozenset()
         if allowed and allowed.isdisjoint(scope["state"]["caller"].scopes):
             raise _insufficient(allowed)
         await self._app(scope, receive, send)
