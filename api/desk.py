@@ -27,7 +27,9 @@ from core.head import Head
 from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
 from core.job import CommandRefused
 from core.keys import shard_for
+from core.output import Watcher
 from core.queues import Queues
+from core.redis import REPLY_TIMEOUT_SECONDS
 from core.roster import Roster
 from core.states import Scheduled, has_ended
 from core.store import EventStore, IdempotencyKey, Recorded, View
@@ -63,6 +65,7 @@ class Desk:
         self.queues = Queues(store)
         self.tail = TailWatch(store)
         self.reader = Reader(store, bells)
+        self.watcher = Watcher(store, REPLY_TIMEOUT_SECONDS)
         self.firehose = Tail(store, bells)
         self.streams = Streams(defaults.streams_max, defaults.stall_seconds)
         self.wait_max_seconds = defaults.wait_max_seconds

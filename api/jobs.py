@@ -176,7 +176,7 @@ async def _watch_events(desk: Desk, job_id: str, after: int) -> AsyncGenerator[b
 async def _watch_output(desk: Desk, job_id: str, after: str) -> AsyncGenerator[bytes, None]:
     async with (
         desk.bells.hear(job_id) as bell,
-        aclosing(streams.job_output(desk.store, bell, job_id, after)) as chunks,
+        aclosing(streams.job_output(desk.store, desk.watcher, bell, job_id, after)) as chunks,
     ):
         async for chunk in chunks:
             yield chunk

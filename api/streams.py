@@ -6,7 +6,7 @@ short, as the process stops, is resumed by its client. While the store is away a
 nothing new. What only a newer release can read ends it with an `error`; an API of that release resumes it.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ from core.errors import FromTheFuture
 from core.events import AttemptFailed, AttemptLost, Completed
 from core.head import Head
 from core.log import tag_of
-from core.output import Chunk, read_output
+from core.output import CHUNKS_PER_LOOK, Chunk, Watcher
 from core.states import Completed as CompletedState
 from core.states import Job, Running, has_ended, status_of
 from core.store import EventStore
@@ -28,7 +28,7 @@ COMMENT_EVERY_SECONDS: Final = 15.0
 COMMENT: Final = (
     b": still here\r\n"  # No empty line after it, which some clients take for an event.
 )
-_CHUNKS_PER_READ: Final = 500
+_PIECE_BYTES: Final = 64 * 1024
 _VOID: Final = 2**63  # A sequence beyond any: the claim was lost, and its reader told so.
 _TRIMMED: Final = ("attempt_lost", "the log no longer says why")
 
@@ -37,6 +37,20 @@ def message(data: Any, event: str, event_id: str | int | None = None) -> bytes:
     """One event of a stream, its data as JSON."""
     text = data if isinstance(data, bytes) else msgspec.json.encode(data)
     return ServerSentEventMessage(data=text, event=event, id=event_id).encode()
+
+
+def pieces(messages: Iterable[bytes]) -> Iterator[bytes]:
+    """What has come together is sent together, in pieces that no buffer chokes on."""
+    piece: list[bytes] = []
+    size = 0
+    for one in messages:
+        if piece and size + len(one) > _PIECE_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(one)
+        size += len(one)
+    if piece:
+        yield b"".join(piece)
 
 
 async def job_events(
@@ -72,19 +86,17 @@ async def job_events(
 
 
 async def job_output(
-    store: EventStore, bell: Bell, job_id: str, after: str
+    store: EventStore, watcher: Watcher, bell: Bell, job_id: str, after: str
 ) -> AsyncGenerator[bytes, None]:
     """A job's output after the chunk with id `after`; each chunk's id is its claim and sequence.
 
     `attempt_lost` says that what came so far is void, since that attempt is over, and why; `resync`
     that some chunks were dropped, or have expired, so that only the result has all of them.
     """
-    cursor = after
+    cursor, head = after, None
     while True:
         try:
-            # The head before the chunks: a job ends only after its last chunk was written.
-            head = await store.load(job_id)
-            chunks = await read_output(store, job_id, cursor, _CHUNKS_PER_READ)
+            head, chunks = await watcher.look(job_id, cursor, head)
             completed = await _completed(store, job_id, head.job) if head else None
             losses = await _losses(store, job_id) if _is_any_void(cursor, chunks, head) else {}
         except STORE_AWAY:
@@ -96,12 +108,14 @@ async def job_output(
         except FromTheFuture as error:
             yield _newer(job_id, error)
             return
+        messages: list[bytes] = []
         for chunk in chunks:
-            for notice in _notices(cursor, chunk, losses):
-                yield notice
+            messages += _notices(cursor, chunk, losses)
             cursor = chunk.id
-            yield message(chunk.data, "chunk", chunk.id)
-        if len(chunks) == _CHUNKS_PER_READ:
+            messages.append(message(chunk.data, "chunk", chunk.id))
+        for piece in pieces(messages):
+            yield piece
+        if len(chunks) == CHUNKS_PER_LOOK:
             continue
         if head is None:
             return

@@ -4,7 +4,7 @@ Nothing of an attempt that was lost before its first chunk is seen; one that is 
 stream with an error that names the job, since what was sent cannot be taken back.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -15,18 +15,17 @@ from api.desk import Desk
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view
 from api.openai.outcomes import failure, newer, stopping
 from api.openai.schemas import usage_chunk
-from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after
+from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after, pieces
 from core.bells import Bell
 from core.errors import FromTheFuture
 from core.events import Completed, Kind
 from core.head import Head
-from core.output import Chunk, read_output
+from core.output import CHUNKS_PER_LOOK, Chunk
 from core.states import has_ended
 from core.store import View
 
 _CHUNK_OBJECTS: Final = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETIONS: "text_completion"}
 _DONE: Final = b"[DONE]"
-_CHUNKS_PER_READ: Final = 500
 _RESULT: Final = "GET /v1/jobs/{}/result"
 
 
@@ -66,17 +65,13 @@ async def _events(
     desk: Desk, bell: Bell, job_id: str, kind: Kind, wants_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """What there is to send, with a comment whenever there was none for a while. Raises ApiError."""
-    cursor, has_sent = "0-0", False
+    cursor, has_sent, head = "0-0", False, None
     while True:
         try:
-            # The head before the chunks: a job ends only after its last chunk was written.
-            head = await desk.store.load(job_id)
-            ended = await desk.store.view(job_id) if head and has_ended(head.job) else None
-            if head is None:
-                raise ApiError(404, "job_not_found", f"there is no job {job_id}", job_id=job_id)
-            if not has_sent:
+            head, ended, chunks = await _look(desk, job_id, cursor, head)
+            if not has_sent and cursor != _start(head, ended):
                 cursor = _start(head, ended)
-            chunks = await read_output(desk.store, job_id, cursor, _CHUNKS_PER_READ)
+                continue
         except STORE_AWAY:
             await bell.wait(STORE_AWAY_SECONDS)
             if bell.is_closing:
@@ -85,11 +80,15 @@ async def _events(
             continue
         except FromTheFuture as error:
             raise newer(job_id, error) from error
-        for chunk in chunks:
-            _check_follows(job_id, cursor, chunk, has_sent=has_sent)
-            cursor, has_sent = chunk.id, True
-            yield message(chunk.data)
-        if len(chunks) == _CHUNKS_PER_READ:
+        is_page_full = len(chunks) == CHUNKS_PER_LOOK
+        while chunks:  # All at once, unless something is missing among them.
+            _check_follows(job_id, cursor, chunks[0], has_sent=has_sent)
+            whole = _unbroken(chunks)
+            cursor, has_sent = whole[-1].id, True
+            for piece in pieces(message(chunk.data) for chunk in whole):
+                yield piece
+            chunks = chunks[len(whole) :]
+        if is_page_full:
             continue
         if ended is not None:
             for last in _closing(job_id, ended, cursor, kind, wants_usage):
@@ -99,6 +98,17 @@ async def _events(
             yield COMMENT
         if bell.is_closing:
             raise stopping(job_id)
+
+
+async def _look(
+    desk: Desk, job_id: str, after: str, known: Head | None
+) -> tuple[Head, View | None, list[Chunk]]:
+    """A job, how it ended if it has, and what comes after a chunk. Raises ApiError, StoreError."""
+    head, chunks = await desk.watcher.look(job_id, after, known)
+    if head is None:
+        raise ApiError(404, "job_not_found", f"there is no job {job_id}", job_id=job_id)
+    ended = await desk.store.view(job_id) if has_ended(head.job) else None
+    return head, ended, chunks
 
 
 def _start(head: Head, ended: View | None) -> str:
@@ -119,6 +129,16 @@ def _closing(
     if wants_usage and usage is not None:
         yield message(msgspec.json.encode(usage))
     yield message(_DONE)
+
+
+def _unbroken(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The first chunks, as far as each follows the one before it."""
+    first = chunks[0]
+    return [
+        chunk
+        for at, chunk in enumerate(chunks)
+        if (chunk.claim, chunk.sequence) == (first.claim, first.sequence + at)
+    ]
 
 
 def _check_follows(job_id: str, cursor: str, chunk: Chunk, *, has_sent: bool) -> None:
