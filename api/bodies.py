@@ -109,14 +109,14 @@ class AskOperation(Operation):
 
 def body_of(kind: type) -> dict[str, Any]:
     """A request's body that is a `kind`, as the OpenAPI document shows it."""
-    return _json_body(_inlined(kind))
+    return _json_body(inlined(kind))
 
 
 def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _inlined(kind: type) -> dict[str, Any]:
+def inlined(kind: type) -> dict[str, Any]:
     """A JSON schema in one piece, since the names of components are Litestar's to give."""
     [root], components = msgspec.json.schema_components([kind], ref_template="{name}")
 

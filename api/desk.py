@@ -107,12 +107,17 @@ class Desk:
         Raises ApiError (404 for the model, 422 for the request or a reused key), QueueFull, StoreError.
         """
         check_request(asked.kind, asked.request)
-        note = await self.catalog.check(asked.model)
+        idempotency = None if key is None else self._idempotency(key, asked)
+        try:
+            note = await self.catalog.check(asked.model)
+        except ApiError:  # Who comes back for an answer gets it, though its model is gone.
+            if idempotency is None:
+                raise
+            known = await self.store.submitted_under(shard_of(self._new_id(key)), idempotency)
+            if known is None:
+                raise
+            return await self._submitted_before(idempotency, *known), False
         submitted = self._submitted(asked)
-        idempotency = None
-        if key is not None:
-            fingerprint = blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
-            idempotency = IdempotencyKey(self.caller.tenant, key, fingerprint)
         while True:
             new_id = self._new_id(key)
             try:
@@ -122,10 +127,19 @@ class Desk:
             except Conflict:
                 continue  # Somebody has that id: one in 2^40 in the same millisecond.
             except DuplicateKey as duplicate:
-                if idempotency is None or duplicate.fingerprint != idempotency.fingerprint:
-                    raise _reused(duplicate.job_id) from duplicate
-                return await self.view(duplicate.job_id), False
+                before = self._submitted_before(
+                    idempotency, duplicate.job_id, duplicate.fingerprint
+                )
+                return await before, False
             return job_view(new_id, _view_of(submitted, recorded), note), True
+
+    async def _submitted_before(
+        self, idempotency: IdempotencyKey | None, job_id: str, fingerprint: str
+    ) -> JobView:
+        """The job that a key has already. Raises ApiError 422 if that was for another request."""
+        if idempotency is None or fingerprint != idempotency.fingerprint:
+            raise _reused(job_id)
+        return await self.view(job_id)
 
     async def view(self, job_id: str, note: str | None = None) -> JobView:
         """A job as it is now. Raises UnknownJob, StoreUnavailable."""
@@ -149,6 +163,13 @@ class Desk:
         pace = place.drained_per_second
         eta_seconds = round((place.before + 1) / pace, 1) if pace else None
         return structs.replace(job, position=place.before + 1, eta_seconds=eta_seconds)
+
+    async def glance(self, job_id: str) -> JobView | None:
+        """A job with its place in line; None if it cannot be looked at just now."""
+        try:
+            return await self.placed(await self.view(job_id))
+        except (StoreError, UnknownJob):
+            return None
 
     async def require(self, job_id: str) -> View:
         """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""
@@ -185,19 +206,19 @@ class Desk:
                     return view
                 await bell.wait(left)
 
-    def abandon(self, job_id: str) -> None:
-        """Cancel, without waiting for it, a job whose only reader has left."""
-        task = asyncio.create_task(self._cancel_abandoned(job_id))
+    def abandon(self, job_id: str, reason: str = "the caller left") -> None:
+        """Cancel, without waiting for it, a job that nobody wants any more."""
+        task = asyncio.create_task(self._cancel_abandoned(job_id, reason))
         self._abandoning.add(task)  # Kept, as the loop itself would not.
         task.add_done_callback(self._abandoning.discard)
 
-    async def _cancel_abandoned(self, job_id: str) -> None:
+    async def _cancel_abandoned(self, job_id: str, reason: str) -> None:
         try:
-            await self.store.execute(job_id, Cancel(by="caller", reason="the caller left"))
+            await self.store.execute(job_id, Cancel(by="caller", reason=reason))
         except (CommandRefused, NotDurable, UnknownJob):
-            log.debug("job %s had ended when its caller left", job_id)
+            log.debug("job %s had ended when it was to be cancelled: %s", job_id, reason)
         except StoreError as error:
-            log.warning("job %s goes on though its caller left: %s", job_id, error)
+            log.warning("job %s goes on, though %s: %s", job_id, reason, error)
 
     async def trouble(self) -> str | None:
         """Nothing, or why a job that is submitted now would not run soon."""
@@ -226,6 +247,10 @@ class Desk:
         named = f"{self.caller.tenant}:{key}"
         shard = secrets.randbelow(shards) if key is None else shard_for(named, shards)
         return job_id(time.time_ns() // 1_000_000, secrets.randbits(RANDOM_BITS), shard)
+
+    def _idempotency(self, key: str, asked: SubmitJob) -> IdempotencyKey:
+        fingerprint = blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
+        return IdempotencyKey(self.caller.tenant, key, fingerprint)
 
     def _submitted(self, asked: SubmitJob) -> Submitted:
         return Submitted(

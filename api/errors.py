@@ -25,6 +25,7 @@ from core.errors import (
     StoreUnavailable,
     UnknownJob,
 )
+from core.ids import is_job_id
 from core.job import CommandRefused
 from projections.reading.position import ViewsBehind
 
@@ -35,6 +36,7 @@ STORE_RETRY_SECONDS = 1
 STORE_AWAY = (StoreUnavailable, StoreNotReady, StoreDenied)
 STORE_AWAY_SECONDS = 1.0
 QUEUE_RETRY_SECONDS = 5
+JOB_HEADER = "x-job-id"
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,8 +90,10 @@ _HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-I
 
 
 def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> Response[ErrorView]:
-    """An error as a response."""
+    """An error as a response, which names its job."""
     headers = {**error.headers, **(headers or {})}
+    if error.job_id is not None and is_job_id(error.job_id):  # It may be what a client made up.
+        headers[JOB_HEADER] = error.job_id
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(error_view(error), status_code=error.status, headers=headers)

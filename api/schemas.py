@@ -31,6 +31,7 @@ from projections.rows import JobRow
 QueueName = Annotated[str, Meta(pattern=rf"^{QUEUE_NAME}$(?!\n)")]
 ModelName = Annotated[str, Meta(pattern=r"^[^\s\x00-\x1f]{1,256}$(?!\n)")]
 Seconds = Annotated[float, Meta(gt=0, le=366 * 86_400)]
+AttemptSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 DEFAULT_QUEUE = "default"
 
@@ -45,7 +46,7 @@ class SubmitJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     priority: Priority = Priority.NORMAL
     delay_seconds: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 0
     deadline_seconds: Seconds | None = None
-    timeout_seconds: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    timeout_seconds: AttemptSeconds | None = None
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
     metadata: Annotated[
         dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],

@@ -119,7 +119,7 @@ async def job_output(
             continue
         if head is None:
             return
-        if _is_void(cursor, head.job):
+        if is_void(cursor, head.job):
             yield _lost(cursor, losses)
             # What the next claim writes comes after it.
             cursor = f"{cursor.partition('-')[0]}-{_VOID}"
@@ -170,10 +170,10 @@ def _is_any_void(cursor: str, chunks: Sequence[Chunk], head: Head | None) -> boo
     """Say whether an attempt ends among `chunks`, which follow `cursor`, or right after them."""
     ids = [cursor, *(chunk.id for chunk in chunks)]
     claims = {claim_id.partition("-")[0] for claim_id in ids} - {"0"}
-    return len(claims) > 1 or (head is not None and _is_void(ids[-1], head.job))
+    return len(claims) > 1 or (head is not None and is_void(ids[-1], head.job))
 
 
-def _is_void(cursor: str, job: Job) -> bool:
+def is_void(cursor: str, job: Job) -> bool:
     """Say whether the chunks up to `cursor` are of an attempt that was lost, which is yet to be told.
 
     The job may be older than the chunks; then the next look at it says more.

@@ -152,6 +152,15 @@ class EventStore:
         await self._confirm(job_id, 1, recorded.log_ids[0])
         return recorded
 
+    async def submitted_under(
+        self, shard: int, idempotency: IdempotencyKey
+    ) -> tuple[str, str] | None:
+        """The job that a key has on a shard, and the fingerprint of its request. Raises StoreUnavailable."""
+        key = self.shards[shard].idempotency(idempotency.tenant, idempotency.key)
+        async with answering():
+            taken: bytes | None = await self.client.execute_command("GET", key)
+        return _taken(taken) if taken is not None else None
+
     async def append(
         self,
         job_id: str,
@@ -303,7 +312,7 @@ def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
             newer = head_of(flat) if is_job else None
             raise Conflict(subject, newer.job if newer else None)
         case [b"refused", b"duplicate", taken]:
-            raise DuplicateKey(*taken.decode().split(" ", 1))
+            raise DuplicateKey(*_taken(taken))
         case [b"refused", b"not_owner", _]:
             raise NotOwner(f"{subject} was taken over")
         case [b"refused", b"newer_schema", schema]:
@@ -315,3 +324,9 @@ def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
             raise error(f"{subject} could not be written: {text.decode()}")
         case _:
             raise StoreError(f"{subject} could not be written: {reply!r}")
+
+
+def _taken(stored: bytes) -> tuple[str, str]:
+    """What is kept under an idempotency key: the job, and its request's fingerprint."""
+    job_id, _, fingerprint = stored.decode().partition(" ")
+    return job_id, fingerprint

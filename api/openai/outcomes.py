@@ -1,10 +1,12 @@
 """How a job that did not complete is told to a caller who waits for it: as an HTTP error, by its kind."""
 
+import re
 from typing import Final
 
-from api.errors import ApiError
-from core.errors import FromTheFuture
-from core.events import AnyEvent, ErrorKind, Failed
+from api.errors import ApiError, store_failure
+from api.schemas import JobView
+from core.errors import StoreError
+from core.events import AnyEvent, ErrorKind, Failed, JobError
 from core.states import status_of
 from core.store import View
 
@@ -19,6 +21,9 @@ _STATUSES: Final = {
     ErrorKind.OUT_OF_MEMORY: 503,
 }
 _BAD_GATEWAY: Final = 502
+_GOES_ON: Final = "the job goes on: GET /v1/jobs/{}?wait=60"
+# llama.cpp: available context size; vLLM: maximum context length, maximum model length.
+_TOO_LONG: Final = re.compile(r"context (size|length|window)|maximum model length", re.IGNORECASE)
 
 
 def failure(job_id: str, view: View) -> ApiError:
@@ -26,32 +31,52 @@ def failure(job_id: str, view: View) -> ApiError:
     last: AnyEvent | None = view.last
     if isinstance(last, Failed):
         status = _STATUSES.get(last.error.kind, _BAD_GATEWAY)
-        code, message = last.error.kind.value, last.error.message
+        code, message = _code_of(last.error), last.error.message
     else:
         state = status_of(view.head.job)
         status, code, message = 409, f"job_{state}", f"the job is {state}"
-    return ApiError(status, code, message, job_id=job_id, headers=_FINAL | job_header(job_id))
+    return ApiError(status, code, message, job_id=job_id, headers=_FINAL)
 
 
-def not_in_time(job_id: str, seconds: float) -> ApiError:
-    """The error for a job that goes on when its caller's time is over."""
-    message = f"not finished within {seconds:g} s; the job goes on: GET /v1/jobs/{job_id}?wait=60"
-    headers = _FINAL | job_header(job_id)
-    return ApiError(504, "not_finished_in_time", message, job_id=job_id, headers=headers)
+def _code_of(error: JobError) -> str:
+    """OpenAI's code for what its clients branch on, else the kind's own name."""
+    match error.kind:
+        case ErrorKind.UNKNOWN_MODEL:
+            return "model_not_found"
+        case ErrorKind.BAD_REQUEST if _TOO_LONG.search(error.message):
+            return "context_length_exceeded"
+        case kind:
+            return kind.value
+
+
+def not_in_time(job: JobView, seconds: float, *, is_cancelled: bool) -> ApiError:
+    """The error for a job that has not ended when its caller's time is over."""
+    goes_on = _GOES_ON.format(job.id)
+    what = "the job is being cancelled, as x-respool-on-timeout asked" if is_cancelled else goes_on
+    place = "" if job.position is None else f", but queued at position {job.position}"
+    message = f"not finished within {seconds:g} s{place}; {what}"
+    headers = _FINAL | place_headers(job)
+    return ApiError(504, "not_finished_in_time", message, job_id=job.id, headers=headers)
 
 
 def stopping(job_id: str) -> ApiError:
     """The error for a job whose caller was waiting at an API that is told to stop."""
-    message = f"the API stops; the job goes on: GET /v1/jobs/{job_id}?wait=60"
-    return ApiError(503, "stopping", message, job_id=job_id, headers=_FINAL | job_header(job_id))
+    message = f"the API stops; {_GOES_ON.format(job_id)}"
+    return ApiError(503, "stopping", message, job_id=job_id, headers=_FINAL)
 
 
-def newer(job_id: str, error: FromTheFuture) -> ApiError:
-    """The error for a job that a newer release has gone on with, in a way that this one cannot read."""
-    message = f"{error}; the job goes on: GET /v1/jobs/{job_id}?wait=60"
-    return ApiError(503, "store_newer", message, job_id=job_id, headers=_FINAL | job_header(job_id))
+def out_of_sight(job_id: str, error: StoreError) -> ApiError:
+    """The error for a job that cannot be read any more: the store is away, or a newer release wrote it."""
+    code = store_failure(error).code
+    message = f"{error}; {_GOES_ON.format(job_id)}"
+    return ApiError(503, code, message, job_id=job_id, headers=_FINAL)
 
 
-def job_header(job_id: str) -> dict[str, str]:
-    """Every answer names its job."""
-    return {"x-job-id": job_id}
+def place_headers(job: JobView) -> dict[str, str]:
+    """Where a job that waits stands in line, as far as that is known."""
+    headers = {}
+    if job.position is not None:
+        headers["x-queue-position"] = str(job.position)
+    if job.eta_seconds is not None:
+        headers["x-queue-eta-seconds"] = f"{job.eta_seconds:g}"
+    return headers

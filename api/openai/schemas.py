@@ -6,8 +6,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from api.bodies import decode_body
+from api.errors import ApiError
 from api.schemas import ModelName
-from core.roster import Member
+from core.roster import Crew
 
 
 class StreamOptions(Struct, frozen=True):
@@ -44,15 +45,26 @@ def read_request(body: bytes) -> tuple[Asked, Raw]:
     return decode_body(body, Asked), Raw(body)
 
 
-def model_list(members: list[Member]) -> ModelList:
+def model_list(crew: Crew) -> ModelList:
     """The models of all workers that are alive, by name."""
-    created: dict[str, int] = {}
-    for member in members:
+    names = {model for one in crew.everybody if one.heartbeat for model in one.models}
+    created: dict[str, int] = {}  # Of a newer release's worker it cannot be read.
+    for member in crew.members:
         if member.heartbeat is not None:
             for model in member.models:
                 started = member.started_at_ms // 1_000
                 created[model] = min(started, created.get(model, started))
-    return ModelList([Model(name, created[name]) for name in sorted(created)])
+    return ModelList([Model(name, created.get(name, 0)) for name in sorted(names)])
+
+
+def model_named(name: str, crew: Crew) -> Model:
+    """A model of a worker that is alive. Raises ApiError 404, which says what there is."""
+    models = {model.id: model for model in model_list(crew).data}
+    if name not in models:
+        served = ", ".join(models) or "none just now"
+        message = f"no worker that is alive serves the model {name!r}; served are: {served}"
+        raise ApiError(404, "model_not_found", message, param="model")
+    return models[name]
 
 
 def usage_chunk(result: bytes, chunk_object: str) -> dict[str, Any] | None:
@@ -60,5 +72,4 @@ def usage_chunk(result: bytes, chunk_object: str) -> dict[str, Any] | None:
     fields = msgspec.json.decode(result)
     if not fields.get("usage"):
         return None
-    known = {name: fields[name] for name in ("id", "created", "model") if name in fields}
-    return {**known, "object": chunk_object, "choices": [], "usage": fields["usage"]}
+    return {**fields, "object": chunk_object, "choices": []}

@@ -1,7 +1,7 @@
 """A job's output as OpenAI streams it: chunks, the usage if it was asked for, and `[DONE]`.
 
 Nothing of an attempt that was lost before its first chunk is seen; one that is lost later ends the
-stream with an error that names the job, since what was sent cannot be taken back.
+stream at once with an error that names the job, since what was sent cannot be taken back.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -13,9 +13,9 @@ from litestar.response.sse import ServerSentEventMessage
 
 from api.desk import Desk
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view
-from api.openai.outcomes import failure, newer, stopping
+from api.openai.outcomes import failure, out_of_sight, stopping
 from api.openai.schemas import usage_chunk
-from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after, pieces
+from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after, is_void, pieces
 from core.bells import Bell
 from core.errors import FromTheFuture
 from core.events import Completed, Kind
@@ -79,7 +79,7 @@ async def _events(
             yield COMMENT
             continue
         except FromTheFuture as error:
-            raise newer(job_id, error) from error
+            raise out_of_sight(job_id, error) from error
         is_page_full = len(chunks) == CHUNKS_PER_LOOK
         while chunks:  # All at once, unless something is missing among them.
             _check_follows(job_id, cursor, chunks[0], has_sent=has_sent)
@@ -94,8 +94,10 @@ async def _events(
             for last in _closing(job_id, ended, cursor, kind, wants_usage):
                 yield last
             return
+        if has_sent and is_void(cursor, head.job):
+            raise _lost(job_id)
         if not await bell.wait(COMMENT_EVERY_SECONDS):
-            yield COMMENT
+            yield await _comment(desk, job_id)
         if bell.is_closing:
             raise stopping(job_id)
 
@@ -145,13 +147,29 @@ def _check_follows(job_id: str, cursor: str, chunk: Chunk, *, has_sent: bool) ->
     """Raises ApiError if a chunk cannot be sent after the one at `cursor`."""
     claim, sequence = map(int, cursor.split("-"))
     if claim != chunk.claim and has_sent:
-        text = (
-            f"the attempt that was streamed is lost; {_RESULT.format(job_id)} will have all of it"
-        )
-        raise _broken(job_id, text)
+        raise _lost(job_id)
     if chunk.sequence != (sequence + 1 if claim == chunk.claim else 1):
         text = f"some of the stream was dropped; {_RESULT.format(job_id)} will have all of it"
         raise _broken(job_id, text)
+
+
+async def _comment(desk: Desk, job_id: str) -> bytes:
+    """What to say while there is nothing to send: where a job stands that waits, if that is known."""
+    job = await desk.glance(job_id)
+    if job is None or job.position is None:
+        return COMMENT
+    eta = "" if job.eta_seconds is None else f", about {job.eta_seconds:g} s"
+    return f": queued, position {job.position}{eta}\r\n".encode()
+
+
+def is_comment(event: bytes) -> bool:
+    """Say whether this only shows that the stream is alive."""
+    return event.startswith(b":")
+
+
+def _lost(job_id: str) -> ApiError:
+    text = f"the attempt that was streamed is lost; {_RESULT.format(job_id)} will have all of it"
+    return _broken(job_id, text)
 
 
 def _broken(job_id: str, text: str) -> ApiError:

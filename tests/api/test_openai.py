@@ -250,10 +250,7 @@ async def test_a_worker_lost_after_it_ends_the_stream_with_an_error_that_names_t
     stream = await caller.chat.completions.create(model="echo", messages=SAY, stream=True)
     said = [(await anext(stream)).choices[0].delta.content]
     job_id = await the_job(store)
-    script.called.clear()
-    await lose(store, job_id, 1)
-    await script.called.wait()
-    script.send(chunk("again"))
+    await lose(store, job_id, 1)  # Nothing more is said by whoever takes it next.
     with pytest.raises(openai.APIError, match="is lost") as broken:
         said += [one.choices[0].delta.content async for one in stream]
     assert said == ["hello"]
