@@ -25,6 +25,7 @@ from api.keyring import Keyring
 from api.lists import ListsController
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
+from api.tracing import trace_of
 from core.bells import Bells
 from core.errors import StoreError
 from core.key_book import KeyBook
@@ -85,7 +86,7 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def desk_of(request: Request[Any, Any, Any]) -> Desk:
-        return desk.of(caller_of(request))
+        return desk.of(caller_of(request), trace_of(request.scope))
 
     app = Litestar(
         [

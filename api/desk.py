@@ -73,11 +73,13 @@ class Desk:
         self._is_ready = is_ready
         self._abandoning: set[asyncio.Task[None]] = set()
         self.caller = ANYBODY
+        self.traceparent: str | None = None
 
-    def of(self, caller: Caller) -> "Desk":
-        """The same desk, as another caller sees it."""
+    def of(self, caller: Caller, traceparent: str | None = None) -> "Desk":
+        """The same desk, as another caller sees it; what it submits is part of that trace."""
         desk = copy(self)
         desk.caller = caller
+        desk.traceparent = traceparent
         return desk
 
     @property
@@ -265,6 +267,7 @@ class Desk:
             timeout_ms=_milliseconds(asked.timeout_seconds) or self._defaults.timeout_ms,
             attempts_max=asked.max_attempts or self._defaults.attempts_max,
             metadata=asked.metadata,
+            traceparent=self.traceparent,
         )
 
 

@@ -13,6 +13,7 @@ from core.events import (
     JobError,
     Kind,
     Priority,
+    Submitted,
     Usage,
 )
 from core.log import LogEntry
@@ -20,6 +21,7 @@ from core.settings import QUEUE_NAME
 from core.states import Completed as CompletedState
 from core.states import Job, Running, has_ended, status_of
 from core.store import View
+from core.tracing import trace_id_in
 from projections.reading.position import Position
 from projections.reading.queues import QueueView
 from projections.reading.usage import OutcomeView, UsageView
@@ -78,6 +80,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     worker: str | None = None
     position_in_log: str
+    trace_id: str | UnsetType = UNSET  # Of the trace that it is part of; not in lists.
     note: str | UnsetType = (
         UNSET  # What an operator may want to know, such as that nobody serves it.
     )
@@ -109,6 +112,7 @@ def job_view(job_id: str, view: View, note: str | None = None) -> JobView:
         usage=last.usage if isinstance(last, Completed) else None,
         metadata=view.submitted.metadata if view.submitted else {},
         log_id=head.log_ids[-1],
+        trace_id=_trace_id(view.submitted),
         note=UNSET if note is None else note,
     )
 
@@ -141,6 +145,7 @@ def _job_view(
     usage: Usage | None,
     metadata: dict[str, str],
     log_id: str,
+    trace_id: str | UnsetType = UNSET,
     note: str | UnsetType = UNSET,
 ) -> JobView:
     has_begun = isinstance(job, Running | CompletedState)
@@ -164,8 +169,15 @@ def _job_view(
         metadata=metadata,
         worker=job.worker if isinstance(job, Running) else None,
         position_in_log=log_id,
+        trace_id=trace_id,
         note=note,
     )
+
+
+def _trace_id(submitted: Submitted | None) -> str | UnsetType:
+    if submitted is None or submitted.traceparent is None:
+        return UNSET
+    return trace_id_in(submitted.traceparent)
 
 
 def event_view(entry: LogEntry) -> dict[str, Any]:

@@ -7,17 +7,20 @@ import structlog
 
 from core.settings import LogFormat, LogLevel
 
-_QUIET = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio")
+_QUIET = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", "urllib3")
 
 
-def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
-    """Log to standard error, one line a record."""
+def configure_logging(
+    log_format: LogFormat, level: LogLevel, *marking: structlog.typing.Processor
+) -> None:
+    """Log to standard error, one line a record; `marking` adds to what a line says."""
     before: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,  # The request's id (`api.front`).
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *marking,
     ]
     if log_format is LogFormat.JSON:
         renderers: list[structlog.typing.Processor] = [

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -26,12 +26,16 @@ from cli.queues import pause, resume
 from cli.replay import replay
 from cli.roles import run_worker, running_api, running_projector, stop_on_signals, without_password
 from cli.serving import PortTaken
+from cli.telemetry import exporting_spans, with_trace
 from cli.up import up as run_up
 from cli.watch import watch
 from consumers.worker import Stop
 from core.errors import StoreError
 from core.redis import REPLY_TIMEOUT_SECONDS, connect
 from core.settings import Settings, SettingsError, read_settings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +83,15 @@ def _settings(**defaults: str) -> Settings:
     return settings
 
 
+@contextmanager
+def _traced(settings: Settings, service: str) -> Iterator["Tracer | None"]:
+    """What records this process's spans, if somebody wants them; then its log names them, too."""
+    with exporting_spans(service) as tracer:
+        if tracer is not None:
+            configure_logging(settings.log_format, settings.log_level, with_trace)
+        yield tracer
+
+
 def _run(role: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         run(role())
@@ -111,7 +124,8 @@ def up() -> None:
              UPSTREAM_URL=http://localhost:8000 WORKER_CONCURRENCY=8 respool up
     """
     settings = _settings(API_PORT=UP_PORT, LOG_LEVEL="warning")
-    _run(lambda: run_up(settings, Console(stderr=False)))
+    with _traced(settings, "respool") as tracer:
+        _run(lambda: run_up(settings, Console(stderr=False), tracer))
 
 
 @cli.command()
@@ -131,13 +145,14 @@ def api() -> None:
         stop = Stop()
         stop_on_signals(stop)
         async with AsyncExitStack() as stack:
-            starting = stack.enter_async_context(running_api(settings, redis_url))
+            starting = stack.enter_async_context(running_api(settings, redis_url, tracer=tracer))
             url = await stop.unless_asked(starting)
             if url is not None:
                 click.echo(f"serving {url}", err=True)
                 await stop.draining.wait()
 
-    _run(serve)
+    with _traced(settings, "respool-api") as tracer:
+        _run(serve)
 
 
 @cli.command()
@@ -159,9 +174,10 @@ def worker() -> None:
     async def work() -> None:
         stop = Stop()
         stop_on_signals(stop)
-        await run_worker(settings, redis_url, upstream_url, stop)
+        await run_worker(settings, redis_url, upstream_url, stop, tracer=tracer)
 
-    _run(work)
+    with _traced(settings, "respool-worker") as tracer:
+        _run(work)
 
 
 @cli.command()

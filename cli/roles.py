@@ -8,9 +8,10 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
+from litestar.types import ASGIApp
 from redis.asyncio import Redis
 
 from api.app import PATIENCE_SECONDS, create_app
@@ -33,6 +34,11 @@ from core.store import EventStore
 from migrations.runner import shard_count
 from projections.projector import Projector
 from projections.runner import BATCH_ENTRIES
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from consumers.spans import WorkerSpans
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +169,10 @@ def _warn_of_a_guessable_key(settings: Settings) -> None:
 
 @asynccontextmanager
 async def running_api(
-    settings: Settings, redis_url: str, is_ready: Callable[[], bool] = lambda: True
+    settings: Settings,
+    redis_url: str,
+    is_ready: Callable[[], bool] = lambda: True,
+    tracer: "Tracer | None" = None,
 ) -> AsyncIterator[str]:
     """The base URL of an API, which serves until the block ends."""
     listening = bind(settings.api_host, settings.api_port, "API_PORT")
@@ -172,11 +181,28 @@ async def running_api(
         await _patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
-        async with serving(create_app(store, bells, settings, is_ready), listening, limits) as url:
+        app = _traced(create_app(store, bells, settings, is_ready), tracer)
+        async with serving(app, listening, limits) as url:
             try:
                 yield url
             finally:
                 bells.close()  # Streams and long polls end now, rather than be cut off.
+
+
+def _traced(app: ASGIApp, tracer: "Tracer | None") -> ASGIApp:
+    if tracer is None:
+        return app
+    from api.spans import RequestSpans  # noqa: PLC0415 - OpenTelemetry is imported if it is wanted.
+
+    return RequestSpans(app, tracer)
+
+
+def _spans(tracer: "Tracer | None", identity: Identity, upstream: Upstream) -> "WorkerSpans | None":
+    if tracer is None:
+        return None
+    from consumers.spans import WorkerSpans  # noqa: PLC0415 - as above.
+
+    return WorkerSpans(tracer, identity.name, upstream)
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:
@@ -206,17 +232,22 @@ async def run_worker(
     upstream_url: str,
     stop: Stop,
     is_ready: Callable[[], None] = lambda: None,
+    tracer: "Tracer | None" = None,
 ) -> None:
     """Run a worker until it is asked to stop, and has; asked while it starts, it ends at once."""
     async with AsyncExitStack() as stack:
-        starting = _start_worker(stack, settings, redis_url, upstream_url)
+        starting = _start_worker(stack, settings, redis_url, upstream_url, tracer)
         worker = await stop.unless_asked(starting)
         if worker is not None:
             await worker.run(stop, is_ready)
 
 
 async def _start_worker(
-    stack: AsyncExitStack, settings: Settings, redis_url: str, upstream_url: str
+    stack: AsyncExitStack,
+    settings: Settings,
+    redis_url: str,
+    upstream_url: str,
+    tracer: "Tracer | None",
 ) -> Worker:
     """A worker whose store and upstream are there, and whose health is served until the stack ends."""
     listening = stack.enter_context(bind(settings.worker_host, settings.worker_port, "WORKER_PORT"))
@@ -234,7 +265,9 @@ async def _start_worker(
         deliveries_max=settings.max_deliveries, recovery_policy=settings.recovery_policy
     )
     bells = Bells(store.client)
-    worker = Worker(_identity(settings), store, lease_client, bells, upstream, limits)
+    identity = _identity(settings)
+    spans = _spans(tracer, identity, upstream)
+    worker = Worker(identity, store, lease_client, bells, upstream, limits, spans)
     await stack.enter_async_context(serving(create_health_app(worker), listening))
     return worker
 

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Final
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from cli.protocol import WireLimits, bounded
 from core.redis import REPLY_TIMEOUT_SECONDS
@@ -47,7 +47,7 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: Litestar, listening: socket.socket, limits: WireLimits | None = None
+    app: ASGIApp, listening: socket.socket, limits: WireLimits | None = None
 ) -> AsyncIterator[str]:
     """The base URL of `app`, which is served until the block ends."""
     config = uvicorn.Config(

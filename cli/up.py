@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from rich.console import Console
@@ -31,6 +31,9 @@ from migrations.plan import required
 from migrations.runner import Begun, CannotFold, Done, Event, Waiting, migrate
 from projections.projector import SHARED_LOOP_ENTRIES
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS: Final = 1.0
@@ -46,7 +49,7 @@ class _Started(Struct, frozen=True):
     needs_key: bool
 
 
-async def up(settings: Settings, console: Console) -> None:
+async def up(settings: Settings, console: Console, tracer: "Tracer | None" = None) -> None:
     """Start everything, serve until asked to stop, and leave nothing running."""
     if settings.redis_url is None and settings.durability is Durability.REPLICATED:
         raise SettingsError(
@@ -57,14 +60,18 @@ async def up(settings: Settings, console: Console) -> None:
     stop_on_signals(stop)
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
-        started = await stop.unless_asked(_start(stack, settings, console, ready.is_set))
+        started = await stop.unless_asked(_start(stack, settings, console, ready.is_set, tracer))
         if started is not None:
-            await _work(settings, console, started, stop, ready)
+            await _work(settings, console, started, stop, ready, tracer)
     console.print("stopped; started again, it has every job that it had")
 
 
 async def _start(
-    stack: AsyncExitStack, settings: Settings, console: Console, is_ready: Callable[[], bool]
+    stack: AsyncExitStack,
+    settings: Settings,
+    console: Console,
+    is_ready: Callable[[], bool],
+    tracer: "Tracer | None",
 ) -> _Started:
     """Store, inference server and API, which run until the stack ends."""
     redis_url = settings.redis_url
@@ -81,16 +88,21 @@ async def _start(
     console.print(f"store     {_where(settings, redis_url)}")
     upstream_url, model = await stack.enter_async_context(_upstream(settings))
     console.print(f"upstream  {upstream_url}" + (f" ({model})" if model else ""))
-    api_url = await stack.enter_async_context(running_api(settings, redis_url, is_ready))
+    api_url = await stack.enter_async_context(running_api(settings, redis_url, is_ready, tracer))
     return _Started(redis_url, upstream_url, model, api_url, settings.openai_api_key_required)
 
 
 async def _work(
-    settings: Settings, console: Console, started: _Started, stop: Stop, ready: asyncio.Event
+    settings: Settings,
+    console: Console,
+    started: _Started,
+    stop: Stop,
+    ready: asyncio.Event,
+    tracer: "Tracer | None",
 ) -> None:
     announcing = asyncio.create_task(_announce(ready, console, started))
     try:
-        await run_worker(settings, started.redis_url, started.upstream_url, stop, ready.set)
+        await run_worker(settings, started.redis_url, started.upstream_url, stop, ready.set, tracer)
     finally:
         announcing.cancel()
 

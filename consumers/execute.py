@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from msgspec import Raw, Struct
 
@@ -16,10 +18,14 @@ from core.commands import Claim as ClaimJob
 from core.commands import Command, Complete, ConfirmCancel, Expire, Fail, Lose, RecoveryPolicy
 from core.errors import Conflict, FromTheFuture, NotOwner, StoreError, UnknownJob
 from core.events import ErrorKind, JobError, LostBecause, Submitted, Timings
+from core.head import milliseconds_of
 from core.job import CommandRefused, decide
 from core.output import Emitter
 from core.states import Queued, Running
-from core.store import Claim, EventStore, Fence
+from core.store import Claim, EventStore, Fence, Recorded
+
+if TYPE_CHECKING:
+    from consumers.spans import WorkerSpans
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +50,7 @@ class Executor:
         limits: LossLimits,
         monotonic: Callable[[], float],
         on_upstream_error: Callable[[UpstreamError], None],
+        spans: "WorkerSpans | None" = None,
     ) -> None:
         self._store = store
         self._emitter = emitter
@@ -53,6 +60,7 @@ class Executor:
         self._limits = limits
         self._monotonic = monotonic
         self._on_upstream_error = on_upstream_error
+        self._spans = spans
 
     async def run(self, delivery: Delivery) -> None:
         """Take a delivery from the lane to an outcome on the log.
@@ -70,6 +78,8 @@ class Executor:
                     await self._finish(lease, command)
             finally:
                 self._leases.remove(lease)
+                if lease.spans is not None:
+                    lease.spans.end(sys.exception())
         except FromTheFuture as error:
             log.warning("job %s left to a newer release's workers: %s", delivery.job_id, error)
             await self._hand_over(delivery)
@@ -100,6 +110,11 @@ class Executor:
         if not isinstance(recorded.job, Running):
             return None
         lease = Lease(delivery.job_id, recorded.job, claim)
+        if self._spans is not None:
+            waited_ms = _waited_ms(delivery, recorded)
+            lease.spans = self._spans.begin(
+                delivery.job_id, delivery.submitted, recorded.job, waited_ms
+            )
         self._leases.add(lease)
         if self._leases.rings != rings:
             self._leases.look_again()  # A cancel may have come before there was a lease to interrupt.
@@ -113,10 +128,11 @@ class Executor:
         job = lease.job
         if submitted is None:
             error = JobError(ErrorKind.BAD_REQUEST, "the job's request is no longer in the log")
-            return Fail(job.claims, error, jitter=0.0)
-        call = Call(job.kind, job.model, submitted.request, submitted.traceparent)
+            return _told(lease, Fail(job.claims, error, jitter=0.0))
+        traceparent = submitted.traceparent if lease.spans is None else lease.spans.call()
+        call = Call(job.kind, job.model, submitted.request, traceparent)
         output = OutputWriter(self._emitter, lease.job_id, job.claims, self._consumer)
-        command = await self._attempt(lease, call, output)
+        command = _told(lease, await self._attempt(lease, call, output))
         if command is not None:
             await output.finish()  # A reader has all of it before the job ends.
         return command
@@ -191,6 +207,19 @@ class Executor:
             await self._store.execute(lease.job_id, command, lease.job, fence)
         except (CommandRefused, NotOwner, UnknownJob) as error:
             log.warning("job %s: outcome not written: %s", lease.job_id, error)
+
+
+def _told(lease: Lease, command: Command | None) -> Command | None:
+    """What the attempt has come to, with its spans told of it."""
+    if lease.spans is not None:
+        lease.spans.called(command)
+    return command
+
+
+def _waited_ms(delivery: Delivery, claimed: Recorded) -> int:
+    """From when the job could be claimed to its claim, by Redis's clock."""
+    waiting_since_ms = delivery.head.time_ms(delivery.head.job.version)
+    return max(0, milliseconds_of(claimed.log_ids[0]) - waiting_since_ms)
 
 
 def _failed(job: Running, error: JobError) -> Fail:

@@ -9,7 +9,7 @@ can stand in its way.
 import asyncio
 import logging
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
 
@@ -20,6 +20,9 @@ from core.keys import LaneName
 from core.states import Queued, Running
 from core.store import Claim, EventStore
 from core.trouble import Trouble
+
+if TYPE_CHECKING:
+    from consumers.spans import AttemptSpans
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class Lease:
         self.job = job
         self.claim = claim
         self.interruption: Interruption | None = None
+        self.spans: AttemptSpans | None = None  # None: nobody traces.
         self._scope: asyncio.Timeout | None = None
 
     def enter(self, scope: asyncio.Timeout) -> None:

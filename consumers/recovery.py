@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consumers.claims import known_lanes
 from consumers.execute import LossLimits
@@ -20,14 +20,17 @@ from core.commands import Lose
 from core.errors import Conflict, FromTheFuture, NotOwner, StoreError
 from core.events import JobEvent, LostBecause, WorkerLost
 from core.fleet import FactRefused
-from core.head import head_of
+from core.head import Head, head_of, milliseconds_of
 from core.job import CommandRefused, decide, evolve
 from core.keys import HANDED_OVER, LaneName, ShardKeys
 from core.roster import Roster
-from core.states import Job, Queued
-from core.store import Claim, EventStore
+from core.states import Job, Queued, Running
+from core.store import Claim, EventStore, Recorded
 from core.trouble import Trouble
 from core.upcast import SCHEMA
+
+if TYPE_CHECKING:
+    from consumers.spans import WorkerSpans
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class Recovery:
         lease_seconds: float,
         limits: LossLimits,
         is_mine: Callable[[str, str], bool],
+        spans: "WorkerSpans | None" = None,
     ) -> None:
         self._store = store
         self._roster = roster
@@ -65,6 +69,7 @@ class Recovery:
         self._lease_ms = round(lease_seconds * 1_000)
         self._limits = limits
         self._is_mine = is_mine
+        self._spans = spans
         self._cursors: dict[str, str] = {}
         self._wait_ms = 0  # Until anything may be recovered, at the last look.
         self._pausing = Trouble(log, "nothing is recovered for one lease")
@@ -179,13 +184,31 @@ class Recovery:
             head = head_of(flat)
             assert head is not None, "the recover function takes only entries that have a head"
             events = self._loss(head.job, owner, is_alive=owner in living)
-            await self._store.append(job_id, head.job, events, Claim(self._consumer, entry))
+            recorded = await self._store.append(
+                job_id, head.job, events, Claim(self._consumer, entry)
+            )
         except FromTheFuture as error:
             log.error("job %s passed over: %s", job_id, error)
         except (Conflict, CommandRefused, NotOwner) as error:
             log.info("job %s not recovered: %s", job_id, error)
         else:
             log.warning("job %s recovered", job_id)
+            if self._spans is not None and owner != HANDED_OVER:
+                await self._record_lost(self._spans, job_id, head, recorded)
+
+    async def _record_lost(
+        self, spans: "WorkerSpans", job_id: str, head: Head, recorded: Recorded
+    ) -> None:
+        """The span of the attempt that is over, if one had begun: its worker cannot export it any more."""
+        if not isinstance(head.job, Running):
+            return
+        ran_ms = milliseconds_of(recorded.log_ids[0]) - head.time_ms(head.job.claimed)
+        try:
+            view = await self._store.view(job_id)
+        except StoreError as error:
+            log.info("job %s: a lost attempt without a span: %s", job_id, error)
+            return
+        spans.lost(job_id, view.submitted if view else None, head.job, max(0, ran_ms))
 
     def _loss(self, job: Job, owner: str, *, is_alive: bool) -> tuple[JobEvent, ...]:
         """The events that give a job back; one that was never started is claimed for that first.

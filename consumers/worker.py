@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -36,6 +36,9 @@ from core.store import EventStore
 from core.tail import TailWatch
 from core.timers import run_timers
 from core.trouble import Trouble
+
+if TYPE_CHECKING:
+    from consumers.spans import WorkerSpans
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class Worker:
         bells: Bells,
         upstream: Upstream,
         limits: LossLimits,
+        spans: "WorkerSpans | None" = None,
     ) -> None:
         self.identity = identity
         self.claimed_at = float("-inf")  # When Redis last let it look for work.
@@ -122,9 +126,16 @@ class Worker:
             limits,
             time.monotonic,
             self.models.doubt,
+            spans,
         )
         self._recovery = Recovery(
-            store, self._roster, identity.name, identity.lease_seconds, limits, self.leases.holds
+            store,
+            self._roster,
+            identity.name,
+            identity.lease_seconds,
+            limits,
+            self.leases.holds,
+            spans,
         )
         # Deliveries with a task here, by job and the claims before it: lanes count entries for themselves.
         self._in_hand: dict[tuple[str, int], asyncio.Task[None]] = {}

@@ -32,6 +32,17 @@ async def connect(
     return OpenAIUpstream(url, api_key, limits)
 
 
+def provider_of(upstream: Upstream) -> str:
+    """Whose dialect an upstream speaks."""
+    match upstream:
+        case OllamaUpstream():
+            return UpstreamKind.OLLAMA
+        case EchoUpstream():
+            return UpstreamKind.ECHO
+        case _:
+            return UpstreamKind.OPENAI
+
+
 async def _ask_kind(url: str, api_key: str | None, limits: Limits) -> UpstreamKind:
     """Only Ollama has `/api/version`. A URL that ends in /v1 asks for OpenAI's dialect."""
     if url.rstrip("/").endswith("/v1"):
