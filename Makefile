@@ -64,6 +64,7 @@ bench: install ## Measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.projections
 	$(BIN)/python -m benchmarks.lists
+	$(BIN)/python -m benchmarks.gateway
 
 lock: ## Pin every dependency anew, with hashes
 	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt

