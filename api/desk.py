@@ -175,7 +175,9 @@ class Desk:
 
     async def require(self, job_id: str) -> View:
         """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""
-        view = await self.store.view(job_id) if is_job_id(job_id) else None
+        return self._seen(job_id, await self.store.view(job_id) if is_job_id(job_id) else None)
+
+    def _seen(self, job_id: str, view: View | None) -> View:
         if view is None or not self.caller.may_see(view.head.job.tenant):
             raise UnknownJob(job_id)
         return view
@@ -194,11 +196,12 @@ class Desk:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        async with self.bells.hear(job_id) as bell:
+        async with self.bells.hear(job_id, is_for_output=False) as bell:
             while True:
                 left = until - loop.time()
+                bell.hush()
                 try:
-                    view = await self.require(job_id)
+                    view = self._seen(job_id, await self.store.look(job_id))
                 except STORE_AWAY:
                     if left <= 0 or bell.is_closing:
                         raise

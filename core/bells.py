@@ -16,7 +16,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from core.errors import StoreError
-from core.keys import BELL, WORK_BELL
+from core.keys import BELL, OUTPUT_RING, WORK_BELL
 from core.redis import REPLY_TIMEOUT_SECONDS, answering
 from core.trouble import Trouble
 
@@ -29,12 +29,17 @@ _SILENCE_SECONDS: Final = 10.0
 class Bell:
     """One listener's bell: rung any number of times, heard once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_for_output: bool = True) -> None:
         self._rung = asyncio.Event()
+        self.is_for_output = is_for_output
         self.is_closing = False  # The process stops: whoever listens should come to an end.
 
     def ring(self) -> None:
         self._rung.set()
+
+    def hush(self) -> None:
+        """Forget what rang so far: whoever listens is about to look, and will see what it was for."""
+        self._rung.clear()
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Wait until it rings, or for that long; say which. What rang meanwhile counts."""
@@ -157,13 +162,18 @@ class Bells:
         if message["type"] == "subscribe":
             self._in_force.add(key)
             channel.confirmed.set()
+        is_output = message["data"] == OUTPUT_RING
         for bell in channel.bells:
-            bell.ring()  # A subscription rings too: something may have happened before it.
+            if bell.is_for_output or not is_output:
+                bell.ring()  # A subscription rings too: something may have happened before it.
 
     @asynccontextmanager
-    async def hear(self, name: str, confirm_seconds: float = 1.0) -> AsyncIterator[Bell]:
+    async def hear(
+        self, name: str, confirm_seconds: float = 1.0, *, is_for_output: bool = True
+    ) -> AsyncIterator[Bell]:
         """A bell that rings for a subject (a job's id), or for WORK_BELL.
 
+        Who waits for a job's transitions alone is not woken for each chunk of its output.
         On entry the subscription is in force, or, while Redis does not answer, will be: then the
         bell rings once it is.
         """
@@ -174,7 +184,7 @@ class Bells:
             if key in self._in_force:
                 channel.confirmed.set()
             self._changed.set()
-        bell = Bell()
+        bell = Bell(is_for_output=is_for_output)
         if self.is_closing:
             bell.is_closing = True
             bell.ring()

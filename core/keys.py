@@ -10,6 +10,7 @@ from core.errors import FromTheFuture
 from core.states import Lane
 
 BELL = "respool:bell:"  # + job id: look at this job, or here is a chunk of its output.
+OUTPUT_RING = b"output"  # What a job's bell says for a chunk; for a transition it says its version.
 WORK_BELL_NAME = "work"
 WORK_BELL = BELL + WORK_BELL_NAME  # A lane that somebody was hungry for has work.
 HANDED_OVER = "newer-release"  # Who holds what waits for a newer release's workers: nobody.

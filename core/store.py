@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 
 from core import functions
 from core.appender import Appender, Record, new_record, rewriting
+from core.batching import Batcher
 from core.commands import Command
 from core.durability import Barrier, NoBarrier, Written
 from core.effects import IN_A_LANE, Counter, effects
@@ -39,6 +41,7 @@ from core.states import Job, Queued, Running, Scheduled, has_ended
 from core.upcast import newer_than_us
 
 _CONFLICTS_MAX: Final = 100
+_LOOK_PATIENCE_SECONDS: Final = 2.0
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -104,6 +107,9 @@ class EventStore:
         self._submitters = tuple(
             Appender(client, "submit", keys, bounds.patience_seconds, bounds.watermark_percent)
             for keys in self.shards
+        )
+        self._looks: Batcher[tuple[Any, ...], list[Any]] = Batcher(
+            partial(functions.pipeline, client), lambda _: 0, _LOOK_PATIENCE_SECONDS
         )
 
     def keys_of(self, job_id: str) -> ShardKeys:
@@ -237,13 +243,16 @@ class EventStore:
     async def view(self, job_id: str) -> View | None:
         """A job as a client sees it, in one round trip."""
         keys = self.keys_of(job_id)
-        flat, first, last = await functions.call(
-            self.client, "view", [keys.log, keys.head(job_id)], {}
-        )
-        head = head_of(flat)
-        if head is None:
-            return None
-        return View(head, submitted_in(first), entry_of(last).event if last else None)
+        reply = await functions.call(self.client, "view", [keys.log, keys.head(job_id)], {})
+        return _view_in(reply)
+
+    async def look(self, job_id: str) -> View | None:
+        """As `view`, in one round trip with whoever else looks at that moment.
+
+        Asked again for some seconds while Redis does not answer.
+        """
+        keys = self.keys_of(job_id)
+        return _view_in(await self._looks.send(_view_command(keys, job_id)))
 
     async def history(self, job_id: str) -> list[LogEntry]:
         """All of a job's log entries, oldest first; empty if there is no such job."""
@@ -300,6 +309,19 @@ class EventStore:
 
     def _lane_key(self, job_id: str, job: Queued | Running) -> str:
         return self.keys_of(job_id).ready(LaneName(job.lane, job.queue, job.model))
+
+
+def _view_command(keys: ShardKeys, job_id: str) -> tuple[Any, ...]:
+    return functions.command("view", [keys.log, keys.head(job_id)], {})
+
+
+def _view_in(reply: Sequence[Any]) -> View | None:
+    """The reply of the function `view`. Raises FromTheFuture."""
+    flat, first, last = reply
+    head = head_of(flat)
+    if head is None:
+        return None
+    return View(head, submitted_in(first), entry_of(last).event if last else None)
 
 
 def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:

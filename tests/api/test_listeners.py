@@ -109,3 +109,21 @@ async def test_a_reader_that_reads_nothing_holds_up_nobody_and_leaves_no_listene
         assert len(await stream.take(300)) == 300
     writer.transport.abort()
     await soon(lambda: nobody_listens(api, client, job_id))
+
+
+async def test_who_waits_for_transitions_is_not_woken_for_each_chunk(
+    api: Api, store: EventStore
+) -> None:
+    job_id = await a_job(store)
+    await store.execute(job_id, Claim("w"))
+    async with (
+        api.bells.hear(job_id, is_for_output=False) as waiting,
+        api.bells.hear(job_id) as reading,
+    ):
+        waiting.hush()
+        reading.hush()
+        assert await Emitter(store, 1.0).emit(Write(job_id, 1, "w", 1, (b"{}",)))
+        assert await reading.wait(10)
+        assert not await waiting.wait(0)
+        await api.http.post(f"/v1/jobs/{job_id}/cancel")
+        assert await waiting.wait(10)
