@@ -123,7 +123,9 @@ class Desk:
         while True:
             new_id = self._new_id(key)
             try:
-                recorded = await self.store.submit(new_id, submitted, idempotency)
+                recorded = await self.store.submit(
+                    new_id, submitted, idempotency, self.caller.limits
+                )
             except NotDurable as error:  # It is there, so whoever asked has to know its name.
                 raise _not_durable(new_id, error) from error
             except Conflict:
@@ -264,6 +266,7 @@ class Desk:
             kind=asked.kind,
             priority=asked.priority,
             tenant=self.caller.tenant,
+            key=self.caller.key,
             request=asked.request,
             delay_ms=round(asked.delay_seconds * 1_000),
             deadline_ms=_milliseconds(asked.deadline_seconds),

@@ -32,6 +32,14 @@ _counter = itertools.count(1)
 State = Job | Worker | Queue
 
 
+class Take(Struct, frozen=True):
+    """What an append takes out of buckets, or is refused for."""
+
+    buckets: str  # The key.
+    of: tuple[tuple[str, int, int], ...]  # A bucket's name, what it holds when full, what is taken.
+    keep_ms: int  # How long the buckets are kept after this.
+
+
 class Record(Struct, kw_only=True):
     """One append. Keys and bodies are named here, and by their index once it is in a batch."""
 
@@ -56,7 +64,9 @@ class Record(Struct, kw_only=True):
     arm: list[dict[str, Any]] = []
     disarm: list[str] = []
     counts: list[tuple[str, int]] = []
-    limit: tuple[str, int] | None = None  # A count, and what it must be below.
+    limits: list[tuple[str, int]] = []  # Counts, and what each must be below.
+    take: Take | None = None
+    spend: tuple[str, str, int] | None = None  # Buckets, which of them, and what was used of it.
     idempotency: tuple[str, str, int] | None = None  # Key, value, milliseconds to keep it.
     expires_ms: int | None = None  # From now on; None: for ever.
     persist: bool = False  # The head had an expiry, and has it no more.
@@ -165,7 +175,7 @@ _SENT_AS_THEY_ARE: Final = (
     "arm",
     "disarm",
     "fence",
-    "limit",
+    "limits",
     "expires_ms",
     "persist",
     "register",
@@ -202,4 +212,14 @@ def _ask(
     if record.idempotency is not None:
         key, value, expires_ms = record.idempotency
         ask["idempotency"] = {"key": key_index(key), "value": value, "expires_ms": expires_ms}
+    if record.take is not None:
+        take = record.take
+        ask["take"] = {
+            "key": key_index(take.buckets),
+            "buckets": take.of,
+            "keep_ms": take.keep_ms,
+        }
+    if record.spend is not None:
+        key, name, used = record.spend
+        ask["spend"] = (key_index(key), name, used)
     return ask

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from core.events import AttemptFailed, JobEvent, Submitted
+from core.events import AttemptFailed, Completed, JobEvent, Submitted
 from core.states import Job, Lane, Queued, Running, Scheduled, has_ended
 
 
@@ -45,6 +45,8 @@ class Effects(Struct, frozen=True, kw_only=True):
     arm: tuple[Arm, ...]
     disarm: tuple[Timer, ...]
     counts: tuple[tuple[Counter, int], ...]
+    in_flight: int  # What the jobs of its API key that have not ended become more by, or fewer.
+    spends: int  # Tokens, out of its API key's bucket.
     ended: bool  # The head may expire once the retention time is over.
     tell: str | None  # A worker that ought to look at once.
 
@@ -68,6 +70,8 @@ def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effec
         arm=_timers_to_arm(before, events, after),
         disarm=_timers_to_disarm(before, after),
         counts=_count_changes(before, after),
+        in_flight=is_in_flight(after) - is_in_flight(before),
+        spends=_tokens(events, after),
         ended=has_ended(after),
         tell=after.worker if isinstance(after, Running) and after.cancel_by is not None else None,
     )
@@ -110,3 +114,17 @@ def _count_changes(before: Job | None, after: Job) -> tuple[tuple[Counter, int],
 def counter_of(job: Job | None) -> Counter | None:
     """Where a job is counted; an ended one nowhere."""
     return _COUNTERS.get(type(job))
+
+
+def is_in_flight(job: Job | None) -> bool:
+    """Say whether a job counts among those of its API key that have not ended."""
+    return job is not None and job.key is not None and not has_ended(job)
+
+
+def _tokens(events: Sequence[JobEvent], after: Job) -> int:
+    """What the inference server says that the answer took; nobody's if the job has no API key."""
+    if after.key is None:
+        return 0
+    return sum(
+        event.usage.total_tokens for event in events if isinstance(event, Completed) and event.usage
+    )

@@ -5,7 +5,10 @@ RespoolError
 ├── Conflict                the job has moved on; carries the newer state
 ├── NotOwner                the claim, or the lane entry, is another worker's now
 ├── DuplicateKey            the idempotency key has a job already; carries it
-├── QueueFull               as many jobs wait (or are scheduled) as the queue takes
+├── OverLimit               a submission would be one too many; carries what is left to its API key
+│   ├── QueueFull           as many jobs wait (or are scheduled) as the queue takes
+│   ├── KeyBusy             as many jobs of the API key have not ended as it may have
+│   └── RateLimited         the API key has used up its requests or tokens of the minute
 └── StoreError
     ├── StoreUnavailable    Redis does not answer, or will not do so just now
     │   └── NotDurable      it was written, but not confirmed to be as durable as DURABILITY asks
@@ -18,6 +21,7 @@ RespoolError
 `core.job.CommandRefused` is the domain's own.
 """
 
+from core.rates import Level, Levels
 from core.states import Job
 
 
@@ -52,14 +56,51 @@ class DuplicateKey(RespoolError):
         self.fingerprint = fingerprint
 
 
-class QueueFull(RespoolError):
-    """Nothing was written: the queue takes no more."""
+class OverLimit(RespoolError):
+    """Nothing was written, and nothing taken: the submission would be one too many."""
 
-    def __init__(self, queue: str, depth: int, limit: int) -> None:
-        super().__init__(f"queue {queue!r} is full: {depth} jobs wait, and it takes {limit}")
+    def __init__(self, message: str, left: Levels) -> None:
+        super().__init__(message)
+        self.left = left
+
+
+class QueueFull(OverLimit):
+    """The queue takes no more. Depth and limit are those of one shard."""
+
+    def __init__(
+        self, queue: str, depth: int, limit: int, shards: int, left: Levels, *, is_scheduled: bool
+    ) -> None:
+        many = f"{depth} jobs are scheduled for it" if is_scheduled else f"{depth} jobs wait"
+        super().__init__(
+            f"queue {queue!r} is full: {many}, and it takes {limit}{_on_each(shards)}", left
+        )
         self.queue = queue
         self.depth = depth
         self.limit = limit
+        self.is_scheduled = is_scheduled
+
+
+class KeyBusy(OverLimit):
+    """The API key has as many jobs in flight as it may have. Both are those of one shard."""
+
+    def __init__(self, in_flight: int, limit: int, shards: int, left: Levels) -> None:
+        many = f"{in_flight} jobs of this API key have not ended"
+        super().__init__(f"{many}, and it may have {limit} in flight{_on_each(shards)}", left)
+        self.in_flight = in_flight
+        self.limit = limit
+
+
+class RateLimited(OverLimit):
+    """The API key has used up what it has of a minute's requests, or of its tokens."""
+
+    def __init__(self, which: str, level: Level, left: Levels) -> None:
+        super().__init__(f"this API key may have {level.limit} {which} a minute", left)
+        self.which = which
+        self.level = level
+
+
+def _on_each(shards: int) -> str:
+    return f" on each of {shards} shards" if shards > 1 else ""
 
 
 class StoreError(RespoolError):

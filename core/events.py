@@ -106,6 +106,7 @@ class Submitted(Event, tag="submitted", frozen=True, kw_only=True):
     attempts_max: Ordinal
     metadata: dict[str, str] = {}
     traceparent: str | None = None
+    key: str | None = None  # The id of the API key that it came with.
 
 
 class Enqueued(Event, tag="queued", frozen=True, kw_only=True):

@@ -175,6 +175,7 @@ def _submitted(event: events.Submitted) -> Scheduled | Queued:
         "kind": event.kind,
         "priority": event.priority,
         "tenant": event.tenant,
+        "key": event.key,
         "timeout_ms": event.timeout_ms,
         "attempts_max": event.attempts_max,
         "deadline_ms": event.deadline_ms,

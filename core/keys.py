@@ -5,9 +5,9 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-from core.effects import Counter, Timer
+from core.effects import Counter, Timer, counter_of, is_in_flight
 from core.errors import FromTheFuture
-from core.states import Lane
+from core.states import Job, Lane
 
 BELL = "respool:bell:"  # + job id: look at this job, or here is a chunk of its output.
 OUTPUT_RING = b"output"  # What a job's bell says for a chunk; for a transition it says its version.
@@ -125,6 +125,10 @@ class ShardKeys(Struct, frozen=True):
     def idempotency(self, tenant: str, key: str) -> str:
         return f"{self.prefix}idem:{tenant}:{key}"
 
+    def buckets(self, key: str) -> str:
+        """A hash: what is left to an API key of its requests and tokens. Not derived from the log."""
+        return f"{self.prefix}buckets:{key}"
+
     def alive(self, worker: str) -> str:
         """A worker's heartbeat, which expires."""
         return f"{self.prefix}alive:{worker}"
@@ -141,6 +145,18 @@ def timer_member(job_id: str, timer: Timer) -> str:
 
 def count_field(counter: Counter, queue: str) -> str:
     return f"{counter}:{queue}"
+
+
+def in_flight_field(key: str) -> str:
+    """The count of an API key's jobs that have not ended, beside those of queues."""
+    return f"in_flight:{key}"
+
+
+def count_fields(job: Job) -> list[str]:
+    """Every count that a job is in."""
+    counter = counter_of(job)
+    fields = [] if counter is None else [count_field(counter, job.queue)]
+    return [*fields, in_flight_field(job.key)] if job.key and is_in_flight(job) else fields
 
 
 def shard_for(text: str, shards: int) -> int:

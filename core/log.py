@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from core.errors import FromTheFuture, Unreadable
 from core.events import AnyEvent, Event, JobEvent, Submitted
 from core.head import milliseconds_of
-from core.upcast import SCHEMA, upcast
+from core.upcast import SCHEMA, is_as_today, upcast
 
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _known_types = frozenset(str(cls.__struct_config__.tag) for cls in get_args(AnyEvent))
@@ -49,7 +49,7 @@ def decode_event(
     if tag not in _known_types:
         raise FromTheFuture(f"this release knows no event of type {tag!r}: upgrade it")
     try:
-        if schema == SCHEMA:
+        if schema == SCHEMA or is_as_today(schema):
             return _decoder.decode(data)
         fields = upcast(tag, _fields_of(data), schema, readable_from)
         return _decoder.decode(msgspec.json.encode(fields))

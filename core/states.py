@@ -30,6 +30,7 @@ class _State(Struct, frozen=True, kw_only=True, tag_field="status", omit_default
     kind: Kind = Kind.CHAT
     priority: Priority = Priority.NORMAL
     tenant: str
+    key: str | None = None  # The API key whose job it is.
     timeout_ms: Ordinal
     attempts_max: Ordinal
     deadline_ms: Ordinal | None = None  # To start within, counted from version `born`.

@@ -14,7 +14,8 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from core import functions
-from core.appender import Appender, Record, new_record, rewriting
+from core.access import KeyLimits
+from core.appender import Appender, Record, Take, new_record, rewriting
 from core.batching import Batcher
 from core.commands import Command
 from core.durability import Barrier, NoBarrier, Written
@@ -22,8 +23,10 @@ from core.effects import IN_A_LANE, Counter, effects
 from core.errors import (
     Conflict,
     DuplicateKey,
+    KeyBusy,
     NotOwner,
     QueueFull,
+    RateLimited,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -34,14 +37,16 @@ from core.fleet import worker_subject
 from core.head import Head, head_of, position_of
 from core.ids import shard_of
 from core.job import decide, evolve, fold
-from core.keys import LaneName, ShardKeys, count_field
+from core.keys import LaneName, ShardKeys, count_field, in_flight_field
 from core.log import LogEntry, entry_of, submitted_in
+from core.rates import FREE, TOKENS, Levels, buckets_of, levels, share
 from core.redis import answering, is_transient
 from core.states import Job, Queued, Running, Scheduled, has_ended
 from core.upcast import newer_than_us
 
 _CONFLICTS_MAX: Final = 100
 _LOOK_PATIENCE_SECONDS: Final = 2.0
+UNLIMITED: Final = KeyLimits()
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -67,6 +72,7 @@ class Recorded(Struct, frozen=True):
 
     job: Job
     log_ids: tuple[str, ...]  # Of the events that it wrote; none if nothing was to do.
+    levels: Levels = FREE  # What is left to the API key, after a submission.
 
 
 class Claim(Struct, frozen=True):
@@ -125,22 +131,23 @@ class EventStore:
         return max((one.newest_written for one in appenders), key=position_of)
 
     async def submit(
-        self, job_id: str, submitted: Submitted, idempotency: IdempotencyKey | None = None
+        self,
+        job_id: str,
+        submitted: Submitted,
+        idempotency: IdempotencyKey | None = None,
+        limits: KeyLimits = UNLIMITED,
     ) -> Recorded:
         """Write a new job's first event, and wait until it is as durable as it has to be.
 
-        Raises QueueFull, StoreFull, DuplicateKey (that job is durable too), Conflict (the id is
-        taken), StoreUnavailable, NotDurable.
+        `limits` are those of the API key that it names. What is refused takes nothing of them.
+
+        Raises QueueFull, KeyBusy, RateLimited, StoreFull, DuplicateKey (that job is durable too),
+        Conflict (the id is taken), StoreUnavailable, NotDurable.
         """
         keys = self.keys_of(job_id)
         job = evolve(None, submitted)
         record = self._record(job_id, None, (submitted,), job)
-        counter, limit = (
-            (Counter.SCHEDULED, self.bounds.scheduled_max)
-            if isinstance(job, Scheduled)
-            else (Counter.WAITING, self.bounds.waiting_max)
-        )
-        record.limit = (count_field(counter, job.queue), limit)
+        self._limit(record, keys, job, limits)
         if idempotency is not None:
             record.idempotency = (
                 keys.idempotency(idempotency.tenant, idempotency.key),
@@ -148,10 +155,10 @@ class EventStore:
                 self.bounds.retention_ms,
             )
         reply = await self._submitters[keys.shard].send(record)
-        if reply[0] == b"refused" and reply[1] == b"full":
-            raise QueueFull(job.queue, int(reply[2]), limit)
+        left = FREE if record.take is None else self._levels(limits, reply)
         try:
-            recorded = Recorded(job, _log_ids(job_id, reply))
+            self._raise_if_over(record, job, reply, left)
+            recorded = Recorded(job, _log_ids(job_id, reply), left)
         except DuplicateKey as duplicate:  # Perhaps of a first try that was not confirmed.
             await self._confirm(duplicate.job_id, 1, None)
             raise
@@ -278,6 +285,44 @@ class EventStore:
             reply = await self._appenders[shard].send(rewriting(record))
         return _log_ids(record.subject, reply)
 
+    def _limit(self, record: Record, keys: ShardKeys, job: Job, limits: KeyLimits) -> None:
+        """What the submission of `job` must not exceed. Each shard has its share of what is allowed."""
+        shards = len(self.shards)
+        if job.key is not None:
+            if limits.jobs_in_flight is not None:
+                in_flight = (in_flight_field(job.key), share(limits.jobs_in_flight, shards))
+                record.limits.append(in_flight)
+            if of := buckets_of(limits, shards):
+                record.take = Take(keys.buckets(job.key), of, self.bounds.retention_ms)
+        counter, limit = (
+            (Counter.SCHEDULED, self.bounds.scheduled_max)
+            if isinstance(job, Scheduled)
+            else (Counter.WAITING, self.bounds.waiting_max)
+        )
+        record.limits.append((count_field(counter, job.queue), share(limit, shards)))
+
+    def _raise_if_over(self, record: Record, job: Job, reply: list[Any], left: Levels) -> None:
+        match reply:
+            case [b"refused", b"full", [field, counted], _]:
+                name, depth = field.decode(), int(counted)
+                limit = dict(record.limits)[name]
+                if job.key is not None and name == in_flight_field(job.key):
+                    raise KeyBusy(depth, limit, len(self.shards), left)
+                is_scheduled = isinstance(job, Scheduled)
+                shards = len(self.shards)
+                raise QueueFull(job.queue, depth, limit, shards, left, is_scheduled=is_scheduled)
+            case [b"refused", b"lacking", name, _]:
+                level = left.tokens if name.decode() == TOKENS else left.requests
+                assert level is not None, "it is not held to what it lacks"
+                raise RateLimited(name.decode(), level, left)
+
+    def _levels(self, limits: KeyLimits, reply: list[Any]) -> Levels:
+        match reply:
+            case [b"ok", lacks, *_] | [b"refused", _, _, lacks] if lacks:
+                return levels(limits, len(self.shards), lacks)
+            case _:
+                return FREE
+
     def _record(
         self, job_id: str, before: Job | None, events: Sequence[JobEvent], after: Job
     ) -> Record:
@@ -288,6 +333,11 @@ class EventStore:
             record.arm.append({"timer": arm.timer, "delay_ms": arm.delay_ms, "since": arm.since})
         record.disarm += effect.disarm
         record.counts += [(count_field(counter, after.queue), by) for counter, by in effect.counts]
+        if after.key is not None:
+            if effect.in_flight:
+                record.counts.append((in_flight_field(after.key), effect.in_flight))
+            if effect.spends:
+                record.spend = (keys.buckets(after.key), TOKENS, effect.spends)
         if effect.ended:
             record.expires_ms = self.bounds.retention_ms
         elif before is not None and has_ended(before):
@@ -327,21 +377,21 @@ def _view_in(reply: Sequence[Any]) -> View | None:
 def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
     """The log ids in an append's reply; its refusals raised."""
     match reply:
-        case [b"ok", *ids]:
+        case [b"ok", _, *ids]:
             return tuple(log_id.decode() for log_id in ids)
         case [b"conflict", flat]:
             is_job = ":" not in subject
             newer = head_of(flat) if is_job else None
             raise Conflict(subject, newer.job if newer else None)
-        case [b"refused", b"duplicate", taken]:
+        case [b"refused", b"duplicate", taken, _]:
             raise DuplicateKey(*_taken(taken))
-        case [b"refused", b"not_owner", _]:
+        case [b"refused", b"not_owner", *_]:
             raise NotOwner(f"{subject} was taken over")
-        case [b"refused", b"newer_schema", schema]:
+        case [b"refused", b"newer_schema", schema, _]:
             raise newer_than_us(f"job {subject}" if ":" not in subject else subject, int(schema))
-        case [b"refused", b"out_of_memory", percent]:
+        case [b"refused", b"out_of_memory", percent, _]:
             raise StoreFull(f"Redis uses {percent.decode()} % of its memory: no new jobs")
-        case [b"refused", b"error", bytes() as text]:
+        case [b"refused", b"error", bytes() as text, _]:
             error = StoreUnavailable if is_transient(text.decode()) else StoreError
             raise error(f"{subject} could not be written: {text.decode()}")
         case _:

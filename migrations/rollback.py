@@ -19,6 +19,7 @@ from migrations.plan import MIGRATIONS, Kind, Migration, Step, applied, shards_o
 from migrations.runner import Begun, Done, Told, Waiting, load_functions
 
 _READ_AT_ONCE: Final = 1_000
+_OVER: Final = frozenset((b"completed", b"failed", b"cancelled", b"expired", b"stopped", b"lost"))
 
 
 class CannotUndo(StoreError):
@@ -104,7 +105,10 @@ async def _require_readable(client: Redis, steps: Iterable[Migration]) -> None:
 
 
 async def _newest_schema(client: Redis, keys: ShardKeys) -> int:
-    """The newest schema that a shard's log, or the head of anything in it, was written under."""
+    """The newest schema that a release has to know to go on with a shard.
+
+    What is over only has to be read; what is open has to be changed, so it counts by who wrote it.
+    """
     newest, after = 0, "-"
     while True:
         async with answering():
@@ -113,7 +117,7 @@ async def _newest_schema(client: Redis, keys: ShardKeys) -> int:
             )
         if not entries:
             return newest
-        newest = max(newest, *(int(fields.get(b"s", 0)) for _, fields in entries))
+        newest = max(newest, *(int(one.get(b"r", one.get(b"s", 0))) for _, one in entries))
         subjects = {fields[b"j"].decode() for _, fields in entries}
         newest = max(newest, *await _schemas_of_heads(client, keys, subjects))
         after = f"({entries[-1][0].decode()}"
@@ -122,5 +126,8 @@ async def _newest_schema(client: Redis, keys: ShardKeys) -> int:
 async def _schemas_of_heads(client: Redis, keys: ShardKeys, subjects: Iterable[str]) -> list[int]:
     async with answering(), client.pipeline(transaction=False) as pipe:
         for subject in subjects:
-            pipe.hget(keys.head(subject), "schema")
-        return [int(schema or 0) for schema in await pipe.execute()]
+            pipe.hmget(keys.head(subject), "schema", "readable_from", "status")
+        return [
+            int((readable_from if status in _OVER else None) or schema or 0)
+            for schema, readable_from, status in await pipe.execute()
+        ]

@@ -16,7 +16,7 @@ from core.job import evolve
 from core.log import LogEntry
 from core.states import Job, Queued, Scheduled, has_ended
 
-VERSION = 1
+VERSION = 2
 HISTORY_MAX = 20  # Transitions of a worker that its row remembers.
 
 

@@ -1,12 +1,13 @@
 -- append, submit: the only writers of transitions.
 --
 -- KEYS  log, sequence, counts, timers, lanes, hungry, subjects, paused; then the keys that the records name by
---       their index: heads, lanes, idempotency keys.
+--       their index: heads, lanes, idempotency keys, buckets.
 -- ARGV  {watermark_percent, records}. Records are independent of each other: each is written whole or
 --       not at all, and each gets a reply of its own:
---         {'ok', log id of each event …}
---         {'conflict', head}                the job has moved on; the newer head
---         {'refused', reason, detail}       nothing was written
+--         {'ok', levels, log id of each event …}
+--         {'conflict', head}                        the job has moved on; the newer head
+--         {'refused', reason, detail, levels}       nothing was written, and nothing taken
+--       levels: of the buckets that the record takes from, in how many milliseconds each is full again
 --
 -- A script does not roll back, so everything that could refuse comes before the first write.
 -- `submit` is the same code: its records carry the watermark, so that a full Redis refuses new jobs,
@@ -52,6 +53,64 @@ local function write_totals(keys, totals)
     end
 end
 
+-- A bucket fills evenly, within a minute, and then holds what is allowed a minute. So the time at which it
+-- will be full says all of it: what is taken moves that on by its share of the minute. That is the generic cell
+-- rate algorithm's theoretical arrival time (ITU-T I.371, annex A; redis-cell does the same). In a hash of
+-- buckets there is, for each, that time, and under NAME:limit what it holds, as its last taker had it.
+local FILLS_IN_MS = 60000
+local ROUNDED_MS = 0.5
+
+-- What a bucket lacks, in milliseconds until it is full.
+local function lack_ms(hash, name, now)
+    return math.max(0, tonumber(redis.call('HGET', hash, name) or 0) - now)
+end
+
+local function levels_of(keys, take)
+    if not take then
+        return {}
+    end
+    local levels, now = {}, now_ms()
+    for i, one in ipairs(take.buckets) do
+        levels[i] = string.format('%.3f', lack_ms(keys[take.key], one[1], now))
+    end
+    return levels
+end
+
+-- The first bucket that does not hold what is to be taken, and one at least; nil if all do.
+local function lacking(keys, take)
+    local now = now_ms()
+    for _, one in ipairs(take.buckets) do
+        local name, limit, amount = unpack(one)
+        local after_ms = lack_ms(keys[take.key], name, now) + math.max(1, amount) * FILLS_IN_MS / limit
+        if after_ms > FILLS_IN_MS + ROUNDED_MS then
+            return name
+        end
+    end
+end
+
+local function take_from(hash, name, limit, amount, now)
+    local full_at = now + lack_ms(hash, name, now) + amount * FILLS_IN_MS / limit
+    redis.call('HSET', hash, name, string.format('%.3f', full_at), name .. ':limit', limit)
+end
+
+local function take_all(keys, take)
+    local now = now_ms()
+    for _, one in ipairs(take.buckets) do
+        take_from(keys[take.key], one[1], one[2], one[3], now)
+    end
+    redis.call('PEXPIRE', keys[take.key], take.keep_ms)
+end
+
+-- What was used is taken without asking, so a bucket may come to lack more than it holds. One that nobody is
+-- held to is not there.
+local function spend(keys, used)
+    local hash, name, amount = keys[used[1]], used[2], used[3]
+    local limit = tonumber(redis.call('HGET', hash, name .. ':limit') or 0)
+    if limit > 0 then
+        take_from(hash, name, limit, amount, now_ms())
+    end
+end
+
 -- The answer to an append whose version is taken: its own, if it was written before and only the reply
 -- got lost; else the conflict.
 local function answer_again(keys, record)
@@ -60,9 +119,9 @@ local function answer_again(keys, record)
     if not first or field_of(first, 'o') ~= record.op then
         return { 'conflict', redis.call('HGETALL', head) }
     end
-    local reply = { 'ok' }
+    local reply = { 'ok', levels_of(keys, record.take) }
     for i = 1, #record.events do
-        reply[i + 1] = redis.call('HGET', head, tostring(record.expected + i))
+        reply[i + 2] = redis.call('HGET', head, tostring(record.expected + i))
     end
     return reply
 end
@@ -96,10 +155,16 @@ local function refusal(keys, record, at, totals, watermark)
             return { 'refused', 'duplicate', taken }
         end
     end
-    if record.limit then
-        local counted = count_of(keys, totals, record.limit[1])
-        if counted >= record.limit[2] then
-            return { 'refused', 'full', tostring(counted) }
+    for _, limit in ipairs(record.limits or {}) do
+        local counted = count_of(keys, totals, limit[1])
+        if counted >= limit[2] then
+            return { 'refused', 'full', { limit[1], tostring(counted) } }
+        end
+    end
+    if record.take then
+        local name = lacking(keys, record.take)
+        if name then
+            return { 'refused', 'lacking', name }
         end
     end
     if watermark and memory_percent(now_ms()) >= watermark then
@@ -194,6 +259,7 @@ local function append_one(keys, record, args, totals, watermark)
     end
     local refused = refusal(keys, record, at, totals, watermark)
     if refused then
+        refused[4] = levels_of(keys, record.take)
         return refused
     end
 
@@ -224,7 +290,14 @@ local function append_one(keys, record, args, totals, watermark)
     if record.ring then
         redis.call('PUBLISH', 'respool:bell:' .. record.ring, record.subject)
     end
+    if record.take then
+        take_all(keys, record.take)
+    end
+    if record.spend then
+        spend(keys, record.spend)
+    end
     table.insert(ids, 1, 'ok')
+    table.insert(ids, 2, levels_of(keys, record.take))
     return ids
 end
 
@@ -233,7 +306,7 @@ local function append_all(keys, batch, args)
     for i, record in ipairs(batch.records) do
         local ok, reply = pcall(append_one, keys, record, args, totals, batch.watermark)
         if not ok then
-            reply = { 'refused', 'error', type(reply) == 'table' and reply.err or tostring(reply) }
+            reply = { 'refused', 'error', type(reply) == 'table' and reply.err or tostring(reply), {} }
         end
         replies[i] = reply
     end

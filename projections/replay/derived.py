@@ -6,11 +6,11 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from core.effects import Timer, counter_of
+from core.effects import Timer
 from core.head import changes, milliseconds_of
-from core.keys import LaneName, count_field
+from core.keys import LaneName, count_fields
 from core.states import Queued, Running, Scheduled
-from core.upcast import SCHEMA
+from core.upcast import stamp
 from projections.rows import JobRow, QueueRow, Row, WorkerRow
 
 
@@ -52,8 +52,7 @@ def _fields_of(state: Struct) -> dict[str, str]:
     """A state as a head has it. Jobs of one kind that had one life each are many, and all the same."""
     flat, _ = changes(None, state)
     fields = {str(name): str(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    fields["schema"] = str(SCHEMA)
-    return fields
+    return fields | {name: str(value) for name, value in stamp().items()}
 
 
 def _state(row: WorkerRow | QueueRow) -> Struct:
@@ -70,13 +69,11 @@ def _timers(row: JobRow, log_ids: Sequence[str]) -> dict[str, int]:
 
 
 def counted(rows: Iterable[Row]) -> Tally[str]:
-    """How many jobs each queue has waiting, scheduled and running."""
+    """How many jobs each queue has waiting, scheduled and running, and each API key in flight."""
     counts: Tally[str] = Tally()
     for row in rows:
         if isinstance(row, JobRow):
-            counter = counter_of(row.job)
-            if counter is not None:
-                counts[count_field(counter, row.job.queue)] += 1
+            counts.update(count_fields(row.job))
     return counts
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from core.effects import Timer
 from core.keys import LaneName
-from core.upcast import SCHEMA, upcast
+from core.upcast import SCHEMA, stamp, upcast
 from projections.replay.derived import NOTHING, Derived
 from projections.replay.findings import Finding, Kind
 
@@ -102,7 +102,8 @@ def _readable(stored: dict[str, str]) -> dict[str, str]:
     schema = stored.get("schema", "")
     if not schema.isdigit() or int(schema) == SCHEMA:
         return dict(stored)
-    return {**upcast("head", dict(stored), int(schema)), "schema": str(SCHEMA)}
+    stamped = {name: str(value) for name, value in stamp().items()}
+    return {**upcast("head", dict(stored), int(schema)), **stamped}
 
 
 def _of_entry(seen: Seen, lane: LaneName, worker: str | None, shard: int) -> list[Finding]:

@@ -6,9 +6,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from core import functions
-from core.effects import counter_of
 from core.head import head_of, position_of
-from core.keys import count_field
+from core.keys import count_fields
 from core.redis import answering
 from core.store import EventStore
 from projections.replay.derived import counted, facts
@@ -84,9 +83,8 @@ def _counts(shard: Shard, at: Totals) -> list[Finding]:
     should = counted(row for subject, row in rows.items() if subject not in shard.concerned)
     for flat in at.heads:
         head = head_of(flat)
-        counter = counter_of(head.job) if head else None
-        if head is not None and counter is not None:
-            should[count_field(counter, head.job.queue)] += 1
+        if head is not None:
+            should.update(count_fields(head.job))
     expected = {field: str(count) for field, count in should.items() if count}
     return [
         _total(shard.keys.shard, Kind.COUNT, field, at.counts.get(field), expected.get(field))

@@ -14,8 +14,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from core.keys import META, MIGRATION_LOCK
+from core.keys import META, MIGRATION_LOCK, ShardKeys
 from core.store import Bounds, EventStore
+from core.upcast import READABLE_FROM
 from migrations.plan import shards_of
 from migrations.runner import migrate
 from projections import rows
@@ -295,12 +296,22 @@ async def test_a_store_is_taken_back_for_an_earlier_release_and_brought_up_again
     site.run("replay", "verify")
 
 
+UNREADABLE = Change(
+    "core/upcast.py",
+    f"READABLE_FROM: Final[int] = {READABLE_FROM}\n",
+    f"READABLE_FROM: Final[int] = {SCHEMA}\n",
+)
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "not readable"])
 async def test_a_store_that_a_newer_schema_was_written_to_is_not_taken_back(
-    site: Site, client: Redis
+    site: Site, client: Redis, is_open: bool
 ) -> None:
-    newer = site.release("newer", CHANGES)
+    newer = site.release("newer", CHANGES if is_open else (*CHANGES, UNREADABLE))
     site.run("migrate", **newer)
-    await worked_on(site, **newer)
+    job = await worked_on(site, **newer)
+    if is_open:
+        await client.hset(ShardKeys(0).head(job), "status", "queued")
     refused = site.start("migrate", "--to", "1", **newer)
     assert refused.wait() == 1
     assert f"written under schema {SCHEMA}" in refused.output

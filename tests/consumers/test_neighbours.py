@@ -27,6 +27,7 @@ from tests.conftest import OpenStore
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.consumers.test_recovery import LEASE_SECONDS, a_recovery, take
 from tests.given import a_job, new_id, submitted
+from tests.releases.newer import is_newer, subject_is_newer
 from tests.servers import RedisServer, running, valkey
 from tests.store.audit import audit
 
@@ -63,7 +64,7 @@ async def test_a_head_of_a_newer_release_is_passed_over_by_worker_recovery_and_t
     held = await a_job(store)
     await take(store, "dead", 2)
     for job in newer:
-        await store.client.hset(store.shards[0].head(job), "schema", "2")
+        await is_newer(store, job, readable=False)
     other_shard = await a_job(store, shard=1, delay_ms=1)
     await asyncio.sleep(LEASE_SECONDS + 0.05)
     await a_recovery(store).recover()
@@ -181,7 +182,7 @@ async def test_a_worker_of_a_newer_release_is_passed_over_by_recovery_and_roster
     started = WorkerStarted(capacity=1, queues=(), models=("echo",), upstream="x", host="h")
     for name in ("newer", "ours"):
         await roster.record(name, started)
-    await store.client.hset(store.shards[0].head("worker:newer"), "schema", "2")
+    await subject_is_newer(store, store.shards[0].head("worker:newer"), readable=False)
     held = await a_job(store)
     await take(store, "dead", 1)
     await asyncio.sleep(LEASE_SECONDS + 0.05)

@@ -1,12 +1,14 @@
 """What the append has to change besides the log."""
 
+from typing import Any
+
 import pytest
 from msgspec import structs
 
 from core import events
 from core.commands import Cancel, Claim, Command, Enqueue, Requeue
 from core.effects import Arm, Counter, Effects, Timer, counter_of, effects
-from core.events import LostBecause
+from core.events import LostBecause, Usage
 from core.job import decide, fold
 from core.states import Job, Lane
 from tests.core.examples import CLAIM, JOBS, RUNNING, complete, fail, lose
@@ -121,3 +123,34 @@ def test_what_was_claimed_only_to_give_it_back_leaves_its_lane_for_the_front() -
     assert back is not None
     effect = effects(queued, (claimed, lost), back)
     assert (effect.leave, effect.enter, effect.counts) == (True, Lane.FRONT, ())
+
+
+@pytest.mark.parametrize(
+    ("state", "command", "change"),
+    [
+        ("nothing", None, 1),
+        ("scheduled", Enqueue(), 0),
+        ("queued", Claim("w1"), 0),
+        ("queued", Cancel("me"), -1),
+        ("running", complete(CLAIM), -1),
+        ("running", fail(CLAIM), 0),
+        ("running", lose(CLAIM), 0),
+        ("failed", Requeue("me"), 1),
+    ],
+)
+def test_a_key_has_a_job_in_flight_until_it_has_ended(
+    state: str, command: Command | None, change: int
+) -> None:
+    if command is None:
+        assert of_submission(key="k").in_flight == change
+        return
+    job: Any = JOBS[state]
+    assert after(structs.replace(job, key="k"), command).in_flight == change
+    assert after(job, command).in_flight == 0
+
+
+def test_what_an_answer_took_is_spent_by_the_key_of_its_job() -> None:
+    answer = structs.replace(complete(CLAIM), usage=Usage(12, 34, 46))
+    assert after(structs.replace(RUNNING, key="k"), answer).spends == 46
+    assert after(RUNNING, answer).spends == 0
+    assert after(structs.replace(RUNNING, key="k"), complete(CLAIM)).spends == 0

@@ -134,7 +134,8 @@ def test_what_says_that_it_can_be_read_is_read_and_what_it_adds_is_passed_over()
 
 def test_a_word_that_this_release_does_not_know_is_from_the_future_if_its_writer_was() -> None:
     data = b'{"type":"attempt_lost","claim":1,"worker":"w1","why":"bored"}'
-    with pytest.raises(FromTheFuture, match=r"'attempt_lost' of schema 2.*bored.*upgrade it"):
-        log.decode_event("attempt_lost", data, upcast.SCHEMA + 1, readable_from=upcast.SCHEMA)
+    newer = upcast.SCHEMA + 1
+    with pytest.raises(FromTheFuture, match=rf"'attempt_lost' of schema {newer}.*bored.*upgrade"):
+        log.decode_event("attempt_lost", data, newer, readable_from=upcast.SCHEMA)
     with pytest.raises(Unreadable, match="bored"):
         log.decode_event("attempt_lost", data)

@@ -181,6 +181,24 @@ async def running_and_to_be_cancelled(store: EventStore) -> str:
     return await _job(store, Claim("w1"), Cancel("ops", "wrong model"))
 
 
+async def completed_for_an_api_key(store: EventStore) -> str:
+    return await _job(store, Claim("w1"), complete(1), key="k-17", metadata={"order": "17"})
+
+
+async def requeued_for_an_api_key(store: EventStore) -> str:
+    again = (Requeue("ops"), Claim("w2"), lose(2), Claim("w3"))
+    rejected = fail(1, ErrorKind.BAD_REQUEST)
+    return await _job(store, Claim("w1"), rejected, *again, key="k-17", tenant="acme")
+
+
+async def cancelled_for_an_api_key_while_scheduled(store: EventStore) -> str:
+    return await _job(store, Cancel("ops"), delay_ms=60_000, deadline_ms=DEADLINE_MS, key="k-17")
+
+
+async def waiting_for_an_api_key(store: EventStore) -> str:
+    return await _job(store, priority=Priority.HIGH, deadline_ms=DEADLINE_MS, key="k-17")
+
+
 async def a_worker(store: EventStore) -> str:
     started = WorkerStarted(
         capacity=4,
@@ -240,6 +258,10 @@ LIVES: Final[tuple[Life, ...]] = (
     waiting_in_front_after_a_loss,
     running_for_the_third_time,
     running_and_to_be_cancelled,
+    completed_for_an_api_key,
+    requeued_for_an_api_key,
+    cancelled_for_an_api_key_while_scheduled,
+    waiting_for_an_api_key,
     a_worker,
     a_worker_for_every_queue,
     a_queue,

@@ -27,7 +27,7 @@ from tests.histories.lives import LIVES
 from tests.histories.record import digest_of, path_of
 
 ALWAYS_ITS_DEFAULT = {"Enqueued.why"}  # So it is not stored.
-KEPT_BY_THE_APPEND = {"schema", "entry", "due_at", "deadline_at"}
+KEPT_BY_THE_APPEND = {"schema", "readable_from", "entry", "due_at", "deadline_at"}
 
 by_name = pytest.mark.parametrize("path", paths(), ids=lambda path: path.stem)
 

@@ -101,6 +101,7 @@ async def _life(store: EventStore, random: Random) -> None:
         delay_ms=random.choice([0, 0, 0, 60_000]),
         deadline_ms=random.choice([None, 60_000]),
         metadata=random.choice([{}, {"user": "ann"}]),
+        key=random.choice([None, "k-1", "k-2"]),
     )
     job = (await store.submit(job_id, fact)).job
     for _ in range(random.randrange(8)):

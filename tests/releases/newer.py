@@ -19,8 +19,8 @@ async def is_newer(store: EventStore, job_id: str, *, readable: bool = True) -> 
 
 async def subject_is_newer(store: EventStore, head_key: str, *, readable: bool = True) -> None:
     await store.client.hset(head_key, "schema", NEXT_SCHEMA)
-    if readable:
-        await store.client.hset(head_key, "readable_from", upcast.SCHEMA)
+    readable_from = upcast.SCHEMA if readable else NEXT_SCHEMA
+    await store.client.hset(head_key, "readable_from", readable_from)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests.conftest import OpenStore
 from tests.consumers.fleet import LEASE_SECONDS, Scripted, a_worker, ended, types_of
 from tests.consumers.test_recovery import a_recovery, take
 from tests.given import a_job
-from tests.releases.newer import is_newer, next_workers
+from tests.releases.newer import NEXT_SCHEMA, is_newer, next_workers
 from tests.servers import RedisServer
 from tests.store.audit import audit
 
@@ -196,5 +196,5 @@ async def test_what_a_newer_release_wrote_is_read_if_that_says_so_and_never_writ
     else:
         with pytest.raises(FromTheFuture, match="upgrade it"):
             await store.require(job)
-    with pytest.raises(FromTheFuture, match=f"job {job} was written under schema 2"):
+    with pytest.raises(FromTheFuture, match=f"job {job} was written under schema {NEXT_SCHEMA}"):
         await store.append(job, before, decide(before, Claim("old")))

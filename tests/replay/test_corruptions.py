@@ -206,6 +206,19 @@ async def a_count_is_off(store: EventStore, client: Any) -> list[str]:
 
 
 @plant
+async def the_count_of_an_api_key_s_jobs_is_off(store: EventStore, client: Any) -> list[str]:
+    await a_job(store, key="k-3")
+    await store.execute(await a_job(store, key="k-4"), Cancel("me"))
+    await catch_up(store)
+    await client.hincrby(store.shards[0].counts, "in_flight:k-3", 2)
+    await client.hset(store.shards[0].counts, "in_flight:k-4", 1)
+    return [
+        "count in_flight:k-3 is '3'; it should be '1'",
+        "count in_flight:k-4 is '1', and should not be there",
+    ]
+
+
+@plant
 async def a_count_is_of_nothing(store: EventStore, client: Any) -> list[str]:
     await client.hset(store.shards[0].counts, "running:none", 3)
     return ["count running:none is '3', and should not be there"]

@@ -8,9 +8,10 @@ from api.catalog import Catalog
 from api.desk import Defaults, Desk
 from api.errors import ApiError
 from api.schemas import JobView, SubmitJob
+from core.access import DEFAULT_TENANT, Caller, KeyLimits, Scope
 from core.bells import Bells
 from core.commands import Cancel, Command, Requeue
-from core.errors import QueueFull, StoreError
+from core.errors import OverLimit, StoreError
 from core.events import Priority
 from core.ids import RANDOM_BITS, job_id
 from core.job import CommandRefused
@@ -46,6 +47,13 @@ class _SeededDesk(Desk):
         return job_id(now_ms, self._random.getrandbits(RANDOM_BITS), shard)
 
 
+def _holder_of(name: str) -> Caller:
+    """Somebody with an API key of his own, who comes up against each of its limits now and then."""
+    limits = KeyLimits(requests_per_minute=30, tokens_per_minute=300, jobs_in_flight=8)
+    everything = frozenset(Scope)
+    return Caller(tenant=DEFAULT_TENANT, sees=None, scopes=everything, key=name, limits=limits)
+
+
 class Acquired:
     """What all clients have been told: jobs that were accepted, and how far each was seen to be."""
 
@@ -71,7 +79,7 @@ class Client:
         self._network, self._process = network, process
         self._store, self._random, self._told = store, random, told
         self._bells = Bells(store.client)
-        self._desk = _SeededDesk(store, self._bells, random)
+        self._desk = _SeededDesk(store, self._bells, random).of(_holder_of(process.name))
         self._submissions = 0
 
     async def run(self) -> None:
@@ -91,7 +99,7 @@ class Client:
         name = act.__name__.strip("_")
         try:
             what = await act()
-        except (StoreError, QueueFull, CommandRefused) as error:
+        except (StoreError, OverLimit, CommandRefused) as error:
             what = type(error).__name__
         except ApiError as error:
             what = error.code

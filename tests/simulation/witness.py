@@ -190,7 +190,7 @@ class Witness:
             return
         written = self._written.get(operation, [])
         match reply.result():
-            case [b"ok", *ids]:
+            case [b"ok", _, *ids]:
                 told = [log_id.decode() for log_id in ids]
                 if told != written:
                     raise Broken(f"{operation} was told that it is at {told}; it is at {written}")

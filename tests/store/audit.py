@@ -5,11 +5,11 @@ from itertools import groupby
 from typing import Any
 
 from core import events
-from core.effects import Timer, counter_of
+from core.effects import Timer
 from core.events import JobEvent
 from core.head import Head
 from core.job import fold
-from core.keys import LaneName, ShardKeys, count_field, timer_member
+from core.keys import LaneName, ShardKeys, count_fields, timer_member
 from core.log import LogEntry, job_events
 from core.states import Queued, Running, Scheduled, has_ended
 from core.store import EventStore
@@ -125,9 +125,7 @@ async def _check_counts(store: EventStore, keys: ShardKeys, heads: dict[str, Hea
     }
     expected: Counter[str] = Counter()
     for head in heads.values():
-        counter = counter_of(head.job)
-        if counter is not None:
-            expected[count_field(counter, head.job.queue)] += 1
+        expected.update(count_fields(head.job))
     assert {field: count for field, count in stored.items() if count} == dict(expected)
 
 

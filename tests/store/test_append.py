@@ -28,6 +28,7 @@ from core.store import Bounds, EventStore, Fence, IdempotencyKey
 from core.store import Claim as Proof
 from tests.conftest import OpenStore
 from tests.given import CHAT, a_job, new_id, submitted
+from tests.releases.newer import is_newer
 from tests.servers import RedisServer
 from tests.store.audit import audit
 
@@ -188,7 +189,7 @@ async def test_an_outcome_needs_the_claim_and_its_worker(store: EventStore, fenc
 async def test_a_head_of_a_newer_release_is_not_written_by_this_one(store: EventStore) -> None:
     job = await a_job(store)
     known = (await store.require(job)).job
-    await store.client.hset(store.shards[0].head(job), "schema", "2")
+    await is_newer(store, job, readable=False)
     with pytest.raises(FromTheFuture, match="upgrade"):
         await store.append(job, known, decide(known, Cancel("me")))
     with pytest.raises(FromTheFuture, match="upgrade"):

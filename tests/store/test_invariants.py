@@ -103,6 +103,7 @@ class Writers(RuleBasedStateMachine):
         queue=st.sampled_from(["default", "batch"]),
         delay_ms=st.sampled_from([0, 0, 1, 60_000]),
         deadline_ms=st.sampled_from([None, None, 2, 60_000]),
+        key=st.sampled_from([None, "k-1", "k-2"]),
         shard=st.integers(0, 3),
     )
     def submit(self, shard: int, **changes: Any) -> None:

@@ -16,9 +16,11 @@ from core.log import tag_of
 from core.states import Cancelled, Expired, Queued, Scheduled
 from core.store import Bounds, EventStore
 from core.timers import BATCH, Timers
+from core.upcast import stamp
 from tests.conftest import OpenStore
 from tests.given import a_job
 from tests.processes import respool
+from tests.releases.newer import is_newer
 from tests.servers import RedisServer
 from tests.store.audit import audit
 
@@ -93,7 +95,7 @@ async def newer_jobs(store: EventStore, count: int) -> list[str]:
     """Jobs that are due, and that a newer release wrote."""
     jobs = [await a_job(store, delay_ms=1) for _ in range(count)]
     for job in jobs:
-        await store.client.hset(store.shards[0].head(job), "schema", "2")
+        await is_newer(store, job, readable=False)
     return jobs
 
 
@@ -116,7 +118,8 @@ async def test_what_could_not_be_fired_is_fired_once_it_can_be(store: EventStore
     await asyncio.sleep(0.01)
     timers = Timers(store)
     await timers.fire_due()
-    await store.client.hset(store.shards[0].head(job), "schema", "1")
+    for name, value in stamp().items():
+        await store.client.hset(store.shards[0].head(job), name, value)
     async with asyncio.timeout(10):
         while not isinstance((await store.require(job)).job, Queued):
             await asyncio.sleep(await timers.fire_due())

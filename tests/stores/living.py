@@ -69,10 +69,10 @@ class _At:
         self.url = url
 
 
-async def _submit(store: EventStore, key: str | None = None, **changes: Any) -> str:
+async def _submit(store: EventStore, again: str | None = None, **changes: Any) -> str:
     job = new_id(next(_shards))
     tenant = changes.get("tenant", "default")
-    idempotency = IdempotencyKey(tenant, key, f"of {key}") if key else None
+    idempotency = IdempotencyKey(tenant, again, f"of {again}") if again else None
     await store.submit(job, submitted(**changes), idempotency)
     return job
 
@@ -92,11 +92,12 @@ async def _ordinary_jobs(store: EventStore) -> None:
     for number, (queue, model, priority, tenant) in zip(range(ORDINARY_JOBS), kinds, strict=False):
         job = await _submit(
             store,
-            key=f"order {number}" if number % 3 == 0 else None,
+            again=f"order {number}" if number % 3 == 0 else None,
             queue=queue,
             model=model,
             priority=priority,
             tenant=tenant,
+            key=f"k-{number % 3}" if number % 8 == 0 else None,
             delay_ms=50 if number % 4 == 0 else 0,
             deadline_ms=AN_HOUR_MS if number % 5 == 0 else None,
             metadata={"order": str(number), "naïve": "♥"} if number % 2 else {},
@@ -168,7 +169,7 @@ async def _waiting(store: EventStore) -> None:
         await _submit(store, queue="nightly", priority=priority, deadline_ms=AN_HOUR_MS)
         await _submit(store, priority=priority, model="llama3.2:3b")
     await _submit(store, delay_ms=SOON_MS, deadline_ms=2 * AN_HOUR_MS)
-    await _submit(store, delay_ms=SOON_MS, queue="nightly", key="tonight")
+    await _submit(store, delay_ms=SOON_MS, queue="nightly", again="tonight")
     roster = Roster(store)
     for name, host in (("host-1-busy", "host-1"), ("host-2-drains", "host-2")):
         await roster.record(name, _started(host))

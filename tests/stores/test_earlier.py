@@ -53,13 +53,18 @@ def test_there_is_a_store_of_an_earlier_release() -> None:
 
 
 async def test_what_is_loaded_is_what_was_recorded(loaded: Redis, recording: bytes) -> None:
-    again = written(await recorded(loaded)).splitlines()
-    told = recording.splitlines()
+    again = _lasting(written(await recorded(loaded)))
+    told = _lasting(recording)
     is_aging = (b'["PEXPIRE"', b'["XCLAIM"')  # Time goes on.
     assert [one for one in again if not one.startswith(is_aging)] == [
         one for one in told if not one.startswith(is_aging)
     ]
     assert len(again) == len(told)
+
+
+def _lasting(recording: bytes) -> list[bytes]:
+    """All but the heartbeats, of which some had half a second left."""
+    return [line for line in recording.splitlines() if b":alive:" not in line[:60]]
 
 
 async def test_an_earlier_store_holds_everything_that_there_is(earlier: EventStore) -> None:
