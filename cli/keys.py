@@ -4,9 +4,7 @@ import getpass
 import json
 import os
 import platform
-import re
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -18,20 +16,12 @@ from rich.text import Text
 from api.keyring import OPERATOR
 from api.schemas import timestamp
 from cli.client import ClientError, json_option
-from cli.embedded import DataDirError, embedded_store, running_store
-from cli.logs import configure_logging
-from cli.loop import run
-from cli.roles import without_password
+from cli.key_store import in_the_key_book
+from cli.params import DURATION, NAME
 from core.access import DEFAULT_TENANT, KeyLimits, Scope
-from core.api_keys import NAME, ApiKey, KeyMade, KeyRevoked, KeyRotated, digest_of
-from core.errors import StoreError
+from core.api_keys import ApiKey, KeyMade, KeyRevoked, KeyRotated, digest_of
 from core.key_book import KeyBook, new_key_id, new_secret
-from core.redis import REPLY_TIMEOUT_SECONDS, connect
-from core.settings import Settings, read_settings
-from migrations.runner import CannotFold, migrate
 
-_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_LONGEST_MS: Final = 100 * 366 * _UNITS_MS["d"]
 _PIPED_WIDTH: Final = 250
 _SHOWN_ONCE: Final = (
     "The secret is shown this once, and kept nowhere. Clients send it as OPENAI_API_KEY, or in the "
@@ -39,32 +29,6 @@ _SHOWN_ONCE: Final = (
 )
 
 
-class _Duration(click.ParamType[int]):
-    """Milliseconds, written with their unit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
-        milliseconds = int(found[1]) * _UNITS_MS[found[2]] if found else -1
-        if not 0 <= milliseconds <= _LONGEST_MS:
-            self.fail(f"{value!r}: takes a time such as 90d, 24h, 30m or 45s", param, ctx)
-        return milliseconds
-
-
-class _Name(click.ParamType[str]):
-    """The name of a key or a tenant."""
-
-    name = "name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(NAME, str(value)):
-            self.fail(f"{value!r}: takes 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", param, ctx)
-        return str(value)
-
-
-_DURATION: Final = _Duration()
-_NAME: Final = _Name()
 _AT_LEAST_1: Final = click.IntRange(1)
 
 
@@ -78,8 +42,8 @@ def keys() -> None:
 
 
 @keys.command()
-@click.argument("name", type=_NAME)
-@click.option("--tenant", type=_NAME, default=DEFAULT_TENANT, show_default=True)
+@click.argument("name", type=NAME)
+@click.option("--tenant", type=NAME, default=DEFAULT_TENANT, show_default=True)
 @click.option("--all-tenants", is_flag=True, help="It sees everybody's jobs.")
 @click.option(
     "--scope",
@@ -94,7 +58,7 @@ def keys() -> None:
 @click.option("--tokens-per-minute", type=_AT_LEAST_1)
 @click.option("--jobs-in-flight", type=_AT_LEAST_1, help="That have not ended.")
 @click.option("--streams", type=_AT_LEAST_1, help="Open at once, in one API process.")
-@click.option("--expires-in", type=_DURATION, help="Such as 90d, 24h, 30m; else it never does.")
+@click.option("--expires-in", type=DURATION, help="Such as 90d, 24h, 30m; else it never does.")
 @json_option
 def make(
     name: str,
@@ -131,7 +95,7 @@ def make(
     async def work(book: KeyBook) -> tuple[ApiKey, float]:
         return await book.record(event), book.now_ms()
 
-    key, now_ms = _in_the_store(work, may_begin=True)
+    key, now_ms = in_the_key_book(work, may_begin=True)
     _tell_secret(key, now_ms, secret, as_json=as_json)
 
 
@@ -149,7 +113,7 @@ def list_(all_: bool, as_json: bool) -> None:
         await book.catch_up()
         return list(book.keys.values()), book.now_ms()
 
-    found, now_ms = _in_the_store(work)
+    found, now_ms = in_the_key_book(work)
     shown = [key for key in found if all_ or key.status(now_ms) not in {"revoked", "expired"}]
     if as_json:
         click.echo(json.dumps({"keys": [_as_json(key, now_ms) for key in shown]}))
@@ -172,7 +136,7 @@ def show(key: str, as_json: bool) -> None:
     \b
     Example: respool keys show dashboards
     """
-    found, now_ms = _in_the_store(lambda book: _found(book, key))
+    found, now_ms = in_the_key_book(lambda book: _found(book, key))
     if as_json:
         click.echo(json.dumps(_as_json(found, now_ms)))
         return
@@ -187,7 +151,7 @@ def show(key: str, as_json: bool) -> None:
 @click.argument("key")
 @click.option(
     "--grace",
-    type=_DURATION,
+    type=DURATION,
     default="24h",
     show_default=True,
     help="For so long the secret before it goes on; 0s: it stops now.",
@@ -211,7 +175,7 @@ def rotate(key: str, grace: int, as_json: bool) -> None:
         )
         return await book.record(event), book.now_ms()
 
-    rotated, now_ms = _in_the_store(work)
+    rotated, now_ms = in_the_key_book(work)
     _tell_secret(rotated, now_ms, secret, as_json=as_json)
 
 
@@ -231,7 +195,7 @@ def revoke(key: str, as_json: bool) -> None:
             found = await book.record(KeyRevoked(key=found.id, by=_whoever_asks()))
         return found, now_ms
 
-    revoked, now_ms = _in_the_store(work)
+    revoked, now_ms = in_the_key_book(work)
     if as_json:
         click.echo(json.dumps(_as_json(revoked, now_ms)))
     else:
@@ -294,49 +258,3 @@ def _row(key: ApiKey, now_ms: float) -> tuple[str, ...]:
         timestamp(key.made_ms),
         "-" if key.expires_ms is None else timestamp(key.expires_ms),
     )
-
-
-def _in_the_store(
-    work: Callable[[KeyBook], Coroutine[Any, Any, Any]], *, may_begin: bool = False
-) -> Any:
-    async def role() -> Any:
-        async with _book(may_begin=may_begin) as book:
-            return await work(book)
-
-    return run(role())
-
-
-@asynccontextmanager
-async def _book(*, may_begin: bool) -> AsyncIterator[KeyBook]:
-    """The keys of the store that the environment names. Raises StoreError, SettingsError, DataDirError."""
-    settings = read_settings({k: v for k, v in os.environ.items() if v.strip()})
-    configure_logging(settings.log_format, settings.log_level)
-    async with AsyncExitStack() as stack:
-        url = settings.redis_url or await _embedded(stack, settings, may_begin=may_begin)
-        client = connect(url)
-        stack.push_async_callback(client.aclose)
-        try:
-            yield KeyBook(client)
-        except StoreError as error:
-            raise type(error)(f"{error} (the store is {without_password(url)})") from error
-
-
-async def _embedded(stack: AsyncExitStack, settings: Settings, *, may_begin: bool) -> str:
-    """The store of `respool up`; started for a moment if that does not run, as it may want a key first.
-
-    Raises DataDirError if there is none yet, unless it `may_begin` one.
-    """
-    try:
-        return await running_store(settings.respool_data_dir)
-    except DataDirError:
-        if not may_begin and not settings.respool_data_dir.exists():
-            raise
-        store = embedded_store(settings.respool_data_dir, settings.durability)
-        url = await stack.enter_async_context(store)
-    client = connect(url)
-    try:
-        with suppress(CannotFold):  # `respool up` says so.
-            await migrate(client, bounds=settings.bounds(REPLY_TIMEOUT_SECONDS))
-    finally:
-        await client.aclose()
-    return url
