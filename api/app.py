@@ -8,9 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Request, Router, get
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.types import Message, Scope
 
 from api.access import ANY_KEY, Permit, caller_of
 from api.bulk import BulkController
@@ -19,6 +20,7 @@ from api.errors import EXCEPTION_HANDLERS
 from api.firehose import FirehoseController
 from api.front import Front
 from api.guard import Guard
+from api.headers import rate_headers
 from api.health import healthz, readyz
 from api.jobs import JobsController
 from api.keyring import Keyring
@@ -29,12 +31,15 @@ from api.tracing import trace_of
 from core.bells import Bells
 from core.errors import StoreError
 from core.key_book import KeyBook
+from core.rates import FREE
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.settings import Settings
 from core.store import EventStore
 from core.timers import run_timers
 
 log = logging.getLogger(__name__)
+
+_DESK = "desk"  # Of a request, in its scope's state.
 
 # How long a request waits for a Redis that does not answer.
 PATIENCE_SECONDS = REPLY_TIMEOUT_SECONDS
@@ -44,6 +49,14 @@ def _tell_failure(task: asyncio.Task[None]) -> None:
     """Say it at once when a task that should run for ever has ended with an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("the API goes on without its %s", task.get_coro(), exc_info=error)
+
+
+async def _tell_what_is_left(message: Message, scope: Scope) -> None:
+    """Say it on every answer to a submission, whatever came of that."""
+    if message["type"] == "http.response.start":
+        desk: Desk | None = scope["state"].get(_DESK)
+        if desk is not None and desk.left is not FREE:
+            MutableScopeHeaders(message).update(rate_headers(desk.left))
 
 
 @get("/openapi.json", include_in_schema=False, opt=ANY_KEY)
@@ -86,7 +99,10 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def desk_of(request: Request[Any, Any, Any]) -> Desk:
-        return desk.of(caller_of(request), trace_of(request.scope))
+        request.scope["state"][_DESK] = of_caller = desk.of(
+            caller_of(request), trace_of(request.scope)
+        )
+        return of_caller
 
     app = Litestar(
         [
@@ -104,6 +120,7 @@ def create_app(
         state=State({"desk": desk}),
         exception_handlers=EXCEPTION_HANDLERS,
         middleware=[Permit],
+        before_send=[_tell_what_is_left],
         lifespan=[background],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=OpenAPIConfig(

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, structs
 
+from api.admission import Drain, refusal
 from api.bodies import TOO_DEEP, check_depth
 from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
@@ -21,7 +22,15 @@ from api.tail import Tail
 from core.access import ANYBODY, Caller
 from core.bells import Bells
 from core.commands import Cancel
-from core.errors import Conflict, DuplicateKey, NotDurable, StoreError, StoreNotReady, UnknownJob
+from core.errors import (
+    Conflict,
+    DuplicateKey,
+    NotDurable,
+    OverLimit,
+    StoreError,
+    StoreNotReady,
+    UnknownJob,
+)
 from core.events import Kind, Submitted
 from core.head import Head
 from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
@@ -29,6 +38,7 @@ from core.job import CommandRefused
 from core.keys import shard_for
 from core.output import Watcher
 from core.queues import Queues
+from core.rates import FREE
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.roster import Roster
 from core.states import Scheduled, has_ended
@@ -72,8 +82,10 @@ class Desk:
         self._defaults = defaults
         self._is_ready = is_ready
         self._abandoning: set[asyncio.Task[None]] = set()
+        self._drain = Drain(self.reader)
         self.caller = ANYBODY
         self.traceparent: str | None = None
+        self.left = FREE  # What the caller's last submission left to it.
 
     def of(self, caller: Caller, traceparent: str | None = None) -> "Desk":
         """The same desk, as another caller sees it; what it submits is part of that trace."""
@@ -106,7 +118,8 @@ class Desk:
     async def submit(self, asked: SubmitJob, key: str | None) -> tuple[JobView, bool]:
         """The job, and whether it is new: the same request under the same key gives the same job.
 
-        Raises ApiError (404 for the model, 422 for the request or a reused key), QueueFull, StoreError.
+        `left` has then what is left to the caller. Raises ApiError (404 for the model, 422 for the
+        request or a reused key, 429 for one too many), StoreError.
         """
         check_request(asked.kind, asked.request)
         idempotency = None if key is None else self._idempotency(key, asked)
@@ -130,11 +143,17 @@ class Desk:
                 raise _not_durable(new_id, error) from error
             except Conflict:
                 continue  # Somebody has that id: one in 2^40 in the same millisecond.
+            except OverLimit as over:
+                self.left = over.left
+                shards = len(self.store.shards)
+                raise await refusal(over, self._drain, self.catalog, shards) from over
             except DuplicateKey as duplicate:
+                self.left = duplicate.left
                 before = self._submitted_before(
                     idempotency, duplicate.job_id, duplicate.fingerprint
                 )
                 return await before, False
+            self.left = recorded.levels
             return job_view(new_id, _view_of(submitted, recorded), note), True
 
     async def _submitted_before(

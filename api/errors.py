@@ -17,7 +17,6 @@ from msgspec import Struct
 from api.callers import CallerLeft
 from core.errors import (
     FromTheFuture,
-    QueueFull,
     StoreDenied,
     StoreError,
     StoreFull,
@@ -35,7 +34,6 @@ STORE_RETRY_SECONDS = 1
 # What a wait or a stream that has begun outlasts, and how long it waits before it asks again.
 STORE_AWAY = (StoreUnavailable, StoreNotReady, StoreDenied)
 STORE_AWAY_SECONDS = 1.0
-QUEUE_RETRY_SECONDS = 5
 JOB_HEADER = "x-job-id"
 
 
@@ -66,6 +64,7 @@ class ApiError(Exception):
         job_id: str | None = None,
         retry_after_seconds: int | None = None,
         headers: Mapping[str, str] | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -75,6 +74,7 @@ class ApiError(Exception):
         self.job_id = job_id
         self.retry_after_seconds = retry_after_seconds
         self.headers = headers or {}
+        self.kind = kind or _kind_of(status)  # What OpenAI's object calls its type.
 
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -89,6 +89,10 @@ _STORE_CODES = (
 _HEADERS = {"idempotency_key": "Idempotency-Key", "last_event_id": "Last-Event-ID"}
 
 
+def _kind_of(status: int) -> str:
+    return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
 def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> Response[ErrorView]:
     """An error as a response, which names its job."""
     headers = {**error.headers, **(headers or {})}
@@ -101,10 +105,9 @@ def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> Respon
 
 def error_view(error: ApiError) -> ErrorView:
     """An error as OpenAI's object."""
-    other = "server_error" if error.status >= 500 else "invalid_request_error"
     body = ErrorBody(
         message=error.message,
-        type=_TYPES.get(error.status, other),
+        type=error.kind,
         param=error.param,
         code=error.code,
         job_id=error.job_id,
@@ -160,10 +163,6 @@ def _refused(request: Request[Any, Any, Any], error: CommandRefused) -> Response
     return respond(ApiError(409, "job_state", str(error), job_id=job_id))
 
 
-def _queue_full(_: Request[Any, Any, Any], error: QueueFull) -> Response[ErrorView]:
-    return respond(ApiError(429, "queue_full", str(error), retry_after_seconds=QUEUE_RETRY_SECONDS))
-
-
 def store_failure(error: StoreError, job_id: str | None = None) -> ApiError:
     """What a client is told when the store cannot do it."""
     code = next((code for kind, code in _STORE_CODES if isinstance(error, kind)), "store_error")
@@ -209,7 +208,6 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     HTTPException: _http,
     UnknownJob: _unknown_job,
     CommandRefused: _refused,
-    QueueFull: _queue_full,
     StoreError: _store,
     ViewsBehind: _behind,
     CallerLeft: _caller_left,

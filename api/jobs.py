@@ -18,6 +18,7 @@ from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
 from api.desk import Desk
 from api.errors import ApiError
+from api.headers import place_headers
 from api.lists import FILTERS, Limit, MinPosition, Text, Time, filter_of, page_of_jobs, takes
 from api.schemas import EventList, JobList, JobView, SubmitJob, event_view
 from core.access import Scope
@@ -61,11 +62,12 @@ class JobsController(Controller):
         if wait_seconds:
             with suppress(StoreError):  # It is accepted all the same.
                 job = await unless_left(request, desk.wait(job.id, wait_seconds))
+                job = await desk.placed(job)
         is_over = not is_new or job.finished_at is not None
         return Response(
             job,
             status_code=HTTP_200_OK if is_over else HTTP_202_ACCEPTED,
-            headers={"Location": f"/v1/jobs/{job.id}"},
+            headers={"Location": f"/v1/jobs/{job.id}", **place_headers(job)},
         )
 
     @get(before_request=takes(*FILTERS, "cursor", "limit", "min_position"))
@@ -94,11 +96,14 @@ class JobsController(Controller):
         request: Request[Any, Any, Any],
         desk: NamedDependency[Desk],
         wait: WaitSeconds = 0.0,
-    ) -> JobView:
+    ) -> Response[JobView]:
         """A job as it is now, or once it has ended, if that is within `wait` seconds."""
-        if not wait:
-            return await desk.placed(await desk.view(job_id))
-        return await desk.placed(await unless_left(request, desk.wait(job_id, wait)))
+        if wait:
+            job = await unless_left(request, desk.wait(job_id, wait))
+        else:
+            job = await desk.view(job_id)
+        job = await desk.placed(job)
+        return Response(job, headers=place_headers(job))
 
     @get("/{job_id:str}/result")
     async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:

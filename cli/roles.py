@@ -182,7 +182,7 @@ async def running_api(
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
         app = _traced(create_app(store, bells, settings, is_ready), tracer)
-        async with serving(app, listening, limits) as url:
+        async with serving(app, listening, limits, settings.trusted_proxies) as url:
             try:
                 yield url
             finally:

@@ -47,9 +47,15 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listening: socket.socket, limits: WireLimits | None = None
+    app: ASGIApp,
+    listening: socket.socket,
+    limits: WireLimits | None = None,
+    trusted_proxies: tuple[str, ...] = (),
 ) -> AsyncIterator[str]:
-    """The base URL of `app`, which is served until the block ends."""
+    """The base URL of `app`, which is served until the block ends.
+
+    What `X-Forwarded-For` and `X-Forwarded-Proto` say is believed of these proxies, and of nobody else.
+    """
     config = uvicorn.Config(
         app,
         http=bounded(limits or WireLimits()),
@@ -58,6 +64,8 @@ async def serving(
         log_config=None,
         access_log=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = _Server(config)

@@ -21,7 +21,7 @@ RespoolError
 `core.job.CommandRefused` is the domain's own.
 """
 
-from core.rates import Level, Levels
+from core.rates import FREE, Level, Levels
 from core.states import Job
 
 
@@ -54,6 +54,7 @@ class DuplicateKey(RespoolError):
         super().__init__(f"the idempotency key was used for job {job_id}")
         self.job_id = job_id
         self.fingerprint = fingerprint
+        self.left = FREE  # Of what the API key may ask for.
 
 
 class OverLimit(RespoolError):

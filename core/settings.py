@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -55,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream_url: str | None = None
     upstream_kind: UpstreamKind | None = None  # None: found out.
     upstream_api_key: str | None = None
+    trusted_proxies: tuple[str, ...] = ()  # Whose word on a client's address and scheme is taken.
     openai_api_key_required: bool = False
     openai_api_key: str | None = None  # The operator's own key; there may be more, in the store.
     lease_seconds: int = 30
@@ -156,14 +158,8 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         raise ValueError("takes printable ASCII without spaces, as it is sent in a header")
     if name == "redis_url":
         check_url(text)
-    if name == "worker_queues":
-        queues = tuple(queue.strip() for queue in text.split(",") if queue.strip())
-        if not all(re.fullmatch(QUEUE_NAME, queue) for queue in queues):
-            raise ValueError(
-                "takes names of A-Z, a-z, 0-9, '.', '_' and '-', 64 characters at most, "
-                "with commas between them"
-            )
-        return queues
+    if name in _LISTS:
+        return tuple(_LISTS[name](part.strip()) for part in text.split(",") if part.strip())
     choices = [one for one in (kind, *get_args(kind)) if isinstance(one, type)]
     for choice in choices:
         if issubclass(choice, StrEnum):
@@ -173,3 +169,29 @@ def _parse(name: str, kind: Any, text: str) -> Any:
         if issubclass(choice, Path):
             return Path(text)
     return text
+
+
+def _queue(text: str) -> str:
+    if not re.fullmatch(QUEUE_NAME, text):
+        raise ValueError(
+            "takes names of A-Z, a-z, 0-9, '.', '_' and '-', 64 characters at most, "
+            "with commas between them"
+        )
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text) if "/" in text else ip_address(text))
+    except ValueError as error:
+        raise ValueError(
+            "takes addresses and networks with commas between them, such as 10.0.0.7,192.168.0.0/16; "
+            f"{error}"
+        ) from error
+
+
+# Settings with commas in them, and how each part is read.
+_LISTS: Final[Mapping[str, Callable[[str], str]]] = {
+    "worker_queues": _queue,
+    "trusted_proxies": _network,
+}

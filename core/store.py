@@ -160,6 +160,7 @@ class EventStore:
             self._raise_if_over(record, job, reply, left)
             recorded = Recorded(job, _log_ids(job_id, reply), left)
         except DuplicateKey as duplicate:  # Perhaps of a first try that was not confirmed.
+            duplicate.left = left
             await self._confirm(duplicate.job_id, 1, None)
             raise
         await self._confirm(job_id, 1, recorded.log_ids[0])

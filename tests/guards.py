@@ -50,6 +50,13 @@ GUARDS = (
         "tests/releases/test_older_heads.py",
     ),
     Guard(
+        "the address of a client is its proxy's to say",
+        "cli/serving.py",
+        "proxy_headers=bool(trusted_proxies),",
+        "proxy_headers=True,",
+        "tests/cli/test_serving.py",
+    ),
+    Guard(
         "limit of a queue's jobs, and of a key's",
         "core/lua/append.lua",
         "if counted >= limit[2] then",

@@ -102,6 +102,23 @@ async def place_of(reader: Reader, job_id: str, shard: int, queue: str, model: s
     return Place(before, ended / _recent_seconds(now_ms)) if before >= 0 else None
 
 
+async def paces(reader: Reader) -> tuple[Position, dict[str, float]]:
+    """How many jobs of each queue have ended each second, in the last minutes.
+
+    Raises StoreNotReady, StoreUnavailable.
+    """
+    now_ms = await clock_ms(reader.store)
+    names = _recent(now_ms)
+    position, replies = await reader.ask(
+        "views_hashes", lambda view: [view.keys.named(name) for name in names]
+    )
+    buckets = (bucket for shard in replies for bucket in shard)
+    seconds = _recent_seconds(now_ms)
+    return position, {
+        queue: counts["finished"] / seconds for queue, counts in _by_queue(buckets).items()
+    }
+
+
 def _recent(now_ms: int) -> list[str]:
     """The names of the buckets over which rates are counted, of which the last is not yet over."""
     return PULSE.keys(now_ms - _RATE_MS + MINUTE_MS, now_ms)

@@ -29,6 +29,8 @@ RANGES = {
     "RETENTION_HOURS": (1, 8_760),
     "MAX_BODY_BYTES": (1_024, 67_108_864),
     "BODY_TIMEOUT_SECONDS": (1, 3_600),
+    "STREAM_LIMIT": (1, 1_000_000),
+    "STREAM_STALL_SECONDS": (1, 3_600),
 }
 ENUMS = {
     "UPSTREAM_KIND": (UpstreamKind, "openai, ollama, echo"),
@@ -89,6 +91,7 @@ def test_all_settings_are_read() -> None:
         "UPSTREAM_URL": "http://gpu:11434",
         "UPSTREAM_KIND": "ollama",
         "UPSTREAM_API_KEY": "a key",
+        "TRUSTED_PROXIES": "10.0.0.7,192.168.0.0/16",
         "OPENAI_API_KEY_REQUIRED": "true",
         "OPENAI_API_KEY": "another+key/=",
         "LEASE_SECONDS": "5",
@@ -101,6 +104,8 @@ def test_all_settings_are_read() -> None:
         "RETENTION_HOURS": "48",
         "MAX_BODY_BYTES": "2048",
         "BODY_TIMEOUT_SECONDS": "9",
+        "STREAM_LIMIT": "11",
+        "STREAM_STALL_SECONDS": "12",
         "RECOVERY_POLICY": "fail",
         "DURABILITY": "always",
         "LOG_FORMAT": "json",
@@ -119,6 +124,7 @@ def test_all_settings_are_read() -> None:
         upstream_url="http://gpu:11434",
         upstream_kind=UpstreamKind.OLLAMA,
         upstream_api_key="a key",
+        trusted_proxies=("10.0.0.7", "192.168.0.0/16"),
         openai_api_key_required=True,
         openai_api_key="another+key/=",
         lease_seconds=5,
@@ -131,6 +137,8 @@ def test_all_settings_are_read() -> None:
         retention_hours=48,
         max_body_bytes=2_048,
         body_timeout_seconds=9,
+        stream_limit=11,
+        stream_stall_seconds=12,
         recovery_policy=RecoveryPolicy.FAIL,
         durability=Durability.ALWAYS,
         log_format=LogFormat.JSON,
@@ -217,6 +225,26 @@ def test_a_queue_that_no_job_can_name_is_refused() -> None:
     assert complaint(WORKER_QUEUES="fast, a:b") == (
         "WORKER_QUEUES='fast, a:b': takes names of A-Z, a-z, 0-9, '.', '_' and '-', "
         "64 characters at most, with commas between them"
+    )
+
+
+def test_proxies_are_addresses_and_networks_with_commas() -> None:
+    proxies = ("10.0.0.7", "192.168.0.0/16", "::1", "fd00::/8")
+    assert value_of("TRUSTED_PROXIES", "10.0.0.7, 192.168.0.0/16,::1,,fd00::/8") == proxies
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("nginx", "'nginx' does not appear to be an IPv4 or IPv6 address"),
+        ("*", "'*' does not appear to be an IPv4 or IPv6 address"),
+        ("10.0.0.7/8", "10.0.0.7/8 has host bits set"),
+    ],
+)
+def test_what_is_no_address_is_refused_rather_than_never_matched(text: str, why: str) -> None:
+    assert complaint(TRUSTED_PROXIES=text) == (
+        f"TRUSTED_PROXIES={text!r}: takes addresses and networks with commas between them, "
+        f"such as 10.0.0.7,192.168.0.0/16; {why}"
     )
 
 

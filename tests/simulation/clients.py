@@ -47,9 +47,13 @@ class _SeededDesk(Desk):
         return job_id(now_ms, self._random.getrandbits(RANDOM_BITS), shard)
 
 
-def _holder_of(name: str) -> Caller:
+def _holder_of(name: str, random: Random) -> Caller:
     """Somebody with an API key of his own, who comes up against each of its limits now and then."""
-    limits = KeyLimits(requests_per_minute=30, tokens_per_minute=300, jobs_in_flight=8)
+    limits = KeyLimits(
+        requests_per_minute=random.choice((4, 1_000)),
+        tokens_per_minute=random.choice((1, 1_000)),
+        jobs_in_flight=random.choice((2, 1_000)),
+    )
     everything = frozenset(Scope)
     return Caller(tenant=DEFAULT_TENANT, sees=None, scopes=everything, key=name, limits=limits)
 
@@ -79,7 +83,7 @@ class Client:
         self._network, self._process = network, process
         self._store, self._random, self._told = store, random, told
         self._bells = Bells(store.client)
-        self._desk = _SeededDesk(store, self._bells, random).of(_holder_of(process.name))
+        self._desk = _SeededDesk(store, self._bells, random).of(_holder_of(process.name, random))
         self._submissions = 0
 
     async def run(self) -> None:
