@@ -15,6 +15,7 @@ from cli.bulk import cancel, requeue
 from cli.client import ClientError, json_option
 from cli.demo import DemoModelError
 from cli.embedded import DataDirError
+from cli.firehose import events
 from cli.jobs import show, submit
 from cli.keys import keys
 from cli.lists import jobs, queues, usage, workers
@@ -248,7 +249,7 @@ def migrate(plan_only: bool, to: int | None, shards: int, park: bool, as_json: b
 
 
 for command in (
-    *(submit, show, watch, cancel, requeue, pause, resume),
+    *(submit, show, watch, events, cancel, requeue, pause, resume),
     *(jobs, queues, workers, usage, replay, keys),
 ):
     cli.add_command(command)

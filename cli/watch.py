@@ -6,27 +6,16 @@ import sys
 from typing import Any, Final
 
 import click
-import httpx
-from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
+from httpx_sse import ServerSentEvent
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.client import (
-    ClientError,
-    job_path,
-    json_option,
-    key_header,
-    refusal,
-    unreachable,
-    url_option,
-)
+from cli.client import job_path, json_option, url_option
 from cli.events import transitions, what_of
+from cli.sse import follow, stream_client
 
 _ENDINGS: Final = frozenset({"completed", "failed", "cancelled", "expired"})
-_RECONNECT_SECONDS: Final = 0.5
-_SILENCE_SECONDS: Final = 45.0  # Three comments missed: the connection is dead.
-_AWAY_SECONDS_MAX: Final = 60.0
 
 
 @click.command()
@@ -163,12 +152,10 @@ async def _follow(path: str, view: _View) -> str:
         elif message.event == "attempt_lost":
             view.discard()
 
-    async with httpx.AsyncClient(
-        timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS), trust_env=False, headers=key_header()
-    ) as client:
-        output = asyncio.create_task(_stream(client, f"{path}/output", on_output))
+    async with stream_client() as client:
+        output = asyncio.create_task(follow(client, f"{path}/output", on_output, _is_ending))
         try:
-            ending = await _stream(client, f"{path}/events", on_event)
+            ending = await follow(client, f"{path}/events", on_event, _is_ending)
             await output  # It ends with the job too.
             return ending
         finally:
@@ -176,35 +163,8 @@ async def _follow(path: str, view: _View) -> str:
             await asyncio.gather(output, return_exceptions=True)
 
 
-async def _stream(client: httpx.AsyncClient, url: str, on_message: Any) -> str:
-    """Pass on every message until the one that ends the job, and name that.
-
-    A connection that is lost, or that the API closes as it stops, resumes after the last message.
-    """
-    loop = asyncio.get_running_loop()
-    last_id, heard_at, was_there = "", loop.time(), False
-    while True:
-        headers = {"Last-Event-ID": last_id} if last_id else {}
-        try:
-            async with aconnect_sse(client, "GET", url, headers=headers) as source:
-                was_there = True
-                if source.response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                    raise httpx.RemoteProtocolError("its store does not answer")
-                if source.response.status_code != httpx.codes.OK:
-                    await source.response.aread()
-                    raise ClientError(refusal(source.response))
-                async for message in source.aiter_sse():
-                    heard_at = loop.time()
-                    last_id = message.id or last_id
-                    await on_message(message)
-                    if message.event in _ENDINGS:
-                        return message.event
-                trouble: Exception = httpx.RemoteProtocolError("it closed the stream")
-        except (httpx.HTTPError, SSEError) as error:
-            trouble = error
-        if loop.time() - heard_at > _AWAY_SECONDS_MAX or not was_there:
-            raise unreachable(url, trouble) from trouble
-        await asyncio.sleep(_RECONNECT_SECONDS)
+def _is_ending(message: ServerSentEvent) -> bool:
+    return message.event in _ENDINGS
 
 
 def text_of(chunk: dict[str, Any]) -> str:

@@ -360,7 +360,7 @@ async def test_a_silent_stream_says_where_it_is_once_that_has_changed(
     api: Api, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a client whose filter nothing passes goes on from there, and not from what was trimmed."""
-    monkeypatch.setattr("api.firehose.COMMENT_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("api.feeds.COMMENT_EVERY_SECONDS", 0.1)
     async with streaming(api, f"{PATH}?type=failed") as stream:
         await begun(stream)
         job = await a_job(store)

@@ -20,7 +20,7 @@ async def who(request: Request[Any, Any, Any]) -> str:
 async def seen(trusted: tuple[str, ...], headers: dict[str, str]) -> str:
     """What the API takes for its client, behind these proxies."""
     async with (
-        serving(Litestar([who]), bind("127.0.0.1", 0, "API_PORT"), trusted) as url,
+        serving(Litestar([who]), bind("127.0.0.1", 0, "API_PORT"), trusted_proxies=trusted) as url,
         httpx.AsyncClient() as http,
     ):
         return (await http.get(url, headers=headers)).text
