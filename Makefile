@@ -63,6 +63,7 @@ bench: install ## Measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.projections
+	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.lists
 	$(BIN)/python -m benchmarks.gateway
 

@@ -36,7 +36,6 @@ from core.head import Head
 from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
 from core.job import CommandRefused
 from core.keys import shard_for
-from core.output import Watcher
 from core.queues import Queues
 from core.rates import FREE
 from core.redis import REPLY_TIMEOUT_SECONDS
@@ -44,6 +43,7 @@ from core.roster import Roster
 from core.states import Scheduled, has_ended
 from core.store import EventStore, IdempotencyKey, Recorded, View
 from core.tail import TailWatch
+from core.watcher import Watcher
 from projections.reading.position import Reader
 from projections.reading.queues import place_of
 from projections.reading.workers import WorkerView

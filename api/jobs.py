@@ -172,7 +172,7 @@ class JobsController(Controller):
 async def _watch_events(desk: Desk, job_id: str, after: int) -> AsyncGenerator[bytes, None]:
     async with (
         desk.bells.hear(job_id) as bell,
-        aclosing(streams.job_events(desk.store, bell, job_id, after)) as events,
+        aclosing(streams.job_events(desk.watcher, bell, job_id, after)) as events,
     ):
         async for event in events:
             yield event

@@ -19,10 +19,11 @@ from core.errors import FromTheFuture
 from core.events import AttemptFailed, AttemptLost, Completed
 from core.head import Head
 from core.log import tag_of
-from core.output import CHUNKS_PER_LOOK, Chunk, Watcher
+from core.output import CHUNKS_PER_LOOK, Chunk
 from core.states import Completed as CompletedState
 from core.states import Job, Running, has_ended, status_of
 from core.store import EventStore
+from core.watcher import Watcher
 
 COMMENT_EVERY_SECONDS: Final = 15.0
 COMMENT: Final = (
@@ -54,15 +55,13 @@ def pieces(messages: Iterable[bytes]) -> Iterator[bytes]:
 
 
 async def job_events(
-    store: EventStore, bell: Bell, job_id: str, after_version: int
+    watcher: Watcher, bell: Bell, job_id: str, after_version: int
 ) -> AsyncGenerator[bytes, None]:
     """A job's events from version `after_version` + 1 on; the id of each is its version."""
     sent = after_version
     while True:
         try:
-            # The head before the events: what it says has ended is then read to the end.
-            head = await store.load(job_id)
-            entries = await store.history(job_id)
+            head, entries = await watcher.story(job_id)
         except STORE_AWAY:
             await bell.wait(STORE_AWAY_SECONDS)
             if bell.is_closing:

@@ -4,16 +4,14 @@ A chunk's entry id is `CLAIM-SEQUENCE`: claims grow and sequences are dense from
 refuses what comes out of order, a reader resumes from the id it has, and a gap is provable.
 """
 
-import asyncio
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from msgspec import Struct
 
 from core import functions
 from core.batching import Batcher
-from core.head import Head
 from core.keys import ShardKeys
 from core.redis import answering
 from core.store import EventStore
@@ -89,85 +87,24 @@ def _size_bytes(write: Write) -> int:
     return sum(map(len, write.chunks))
 
 
-class _Ask(NamedTuple):
-    """A reader's question: what a job has after a chunk."""
-
-    job_id: str
-    after: str
-
-
-class _Seen(NamedTuple):
-    version: int  # The job's, before its chunks were read; 0: there is none.
-    chunks: list[Chunk]
-
-
-class Watcher:
-    """Looks at many jobs that run, together: whoever asks while a look is on its way shares the next.
-
-    Readers of one job who have come equally far share one answer.
-    """
-
-    def __init__(self, store: EventStore, patience_seconds: float) -> None:
-        self._store = store
-        self._asked: dict[_Ask, asyncio.Future[_Seen]] = {}  # Not yet on their way.
-        self._batchers = tuple(
-            Batcher(partial(self._call, keys), lambda _: 0, patience_seconds)
-            for keys in store.shards
-        )
-
-    async def look(
-        self, job_id: str, after: str, known: Head | None
-    ) -> tuple[Head | None, list[Chunk]]:
-        """A job, and up to CHUNKS_PER_LOOK chunks after the one with id `after`.
-
-        The chunks are no older than the job: one that has ended has no more of them than come with it.
-        `known` is the job as it was at the last look, and comes back if it is still so. Raises
-        StoreUnavailable, FromTheFuture.
-        """
-        if known is not None:
-            seen = await self._see(_Ask(job_id, after))
-            if seen.version == known.job.version:
-                return known, seen.chunks
-        head = await self._store.load(job_id)
-        if head is None:
-            return None, []
-        return head, (await self._see(_Ask(job_id, after))).chunks
-
-    async def _see(self, ask: _Ask) -> _Seen:
-        answer = self._asked.get(ask)
-        if answer is None:
-            answer = self._batchers[self._store.keys_of(ask.job_id).shard].send(ask)
-            self._asked[ask] = answer
-        return await asyncio.shield(answer)  # It is not one reader's alone.
-
-    async def _call(self, keys: ShardKeys, asks: list[_Ask]) -> list[_Seen]:
-        for ask in asks:
-            self._asked.pop(ask, None)
-        commands: list[tuple[Any, ...]] = []
-        for job_id, after in asks:
-            commands.append(("HGET", keys.head(job_id), "version"))
-            commands.append(_chunks_after(keys, job_id, after, CHUNKS_PER_LOOK))
-        replies = iter(await functions.pipeline(self._store.client, commands))
-        pairs = zip(replies, replies, strict=True)
-        return [_Seen(int(version or 0), _chunks(entries)) for version, entries in pairs]
-
-
 async def read_output(
     store: EventStore, job_id: str, after: str = "0-0", count: int = CHUNKS_PER_LOOK
 ) -> list[Chunk]:
     """Up to `count` chunks after the one with id `after`, oldest first. Raises StoreUnavailable."""
     async with answering():
         entries = await store.client.execute_command(
-            *_chunks_after(store.keys_of(job_id), job_id, after, count)
+            *chunks_after(store.keys_of(job_id), job_id, after, count)
         )
-    return _chunks(entries)
+    return chunks_of(entries)
 
 
-def _chunks_after(keys: ShardKeys, job_id: str, after: str, count: int) -> tuple[Any, ...]:
+def chunks_after(keys: ShardKeys, job_id: str, after: str, count: int) -> tuple[Any, ...]:
+    """The command that reads up to `count` chunks after one; `chunks_of` reads its reply."""
     return ("XRANGE", keys.output(job_id), f"({after}", "+", "COUNT", count)
 
 
-def _chunks(entries: Iterable[Any]) -> list[Chunk]:
+def chunks_of(entries: Iterable[Any]) -> list[Chunk]:
+    """The chunks in a reply."""
     chunks = []
     for entry_id, fields in entries:
         claim, sequence = entry_id.split(b"-")

@@ -710,7 +710,7 @@ GUARDS = (
     ),
     Guard(
         "streams: a job that has changed is looked at again",
-        "core/output.py",
+        "core/watcher.py",
         "if seen.version == known.job.version:",
         "if True:",
         "tests/api/test_output.py",

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from litestar import Request
 
@@ -40,7 +39,14 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.app.caller_of", caller_of)
 
 
-def is_refused(answer: httpx.Response, code: str) -> None:
+async def is_refused(
+    api: Api, code: str, path: str = "/v1/events", body: dict[str, Any] | None = None
+) -> None:
+    """A stream is asked for and refused; one that is answered would never end."""
+    method, headers = "GET" if body is None else "POST", {"Accept": "text/event-stream"}
+    async with api.http.stream(method, path, json=body, headers=headers) as answer:
+        assert answer.status_code == 429
+        await answer.aread()
     error = error_of(answer, 429, code)
     assert "as many as it may" in error["message"] or "and allows" in error["message"]
     assert 1 <= int(answer.headers["retry-after"]) <= 60
@@ -52,13 +58,11 @@ async def test_a_key_has_as_many_streams_as_it_may_whatever_they_are_of(
     job = await a_job(store)
     api.http.headers[KEY] = "a"
     paths = [f"/v1/jobs/{job}/events", f"/v1/jobs/{job}/output", "/v1/events"]
-    sse = {"Accept": "text/event-stream"}
     async with streaming(api, paths[0]) as one, streaming(api, "/v1/events"):
         for path in paths:
-            is_refused(await api.http.get(path, headers=sse), "rate_limit_exceeded")
+            await is_refused(api, "rate_limit_exceeded", path)
         before = len(await store.feed(0, "0-0"))
-        refused = await api.http.post("/v1/chat/completions", json=STREAMED)
-        is_refused(refused, "rate_limit_exceeded")
+        await is_refused(api, "rate_limit_exceeded", "/v1/chat/completions", STREAMED)
         assert len(await store.feed(0, "0-0")) == before  # There is no job that nobody reads.
         await one.take(1)
 
@@ -72,14 +76,14 @@ async def test_a_stream_that_is_over_makes_room(api: Api, store: EventStore) -> 
         await ends.rest()
         await soon(lambda: api.desk.streams.open == 1)
         async with streaming(api, "/v1/events"):
-            is_refused(await api.http.get("/v1/events"), "rate_limit_exceeded")
+            await is_refused(api, "rate_limit_exceeded")
     await soon(lambda: api.desk.streams.open == 0)
 
 
 async def test_one_key_takes_nothing_from_another(api: Api) -> None:
     api.http.headers[KEY] = "a"
     async with streaming(api, "/v1/events"), streaming(api, "/v1/events"):
-        is_refused(await api.http.get("/v1/events"), "rate_limit_exceeded")
+        await is_refused(api, "rate_limit_exceeded")
         api.http.headers[KEY] = "b"
         async with streaming(api, "/v1/events"):
             pass
@@ -91,7 +95,7 @@ async def test_a_process_has_as_many_streams_as_it_allows(
     api = await open_api(store, stream_limit=1)
     asking = asyncio.create_task(api.http.post("/v1/chat/completions", json=STREAMED))
     await script.called.wait()
-    is_refused(await api.http.get("/v1/events"), "too_many_streams")
+    await is_refused(api, "too_many_streams")
     script.answer()
     assert (await asking).is_success
     await soon(lambda: api.desk.streams.open == 0)
