@@ -197,7 +197,10 @@ def _traced(app: ASGIApp, tracer: "Tracer | None") -> ASGIApp:
     return RequestSpans(app, tracer)
 
 
-def _spans(tracer: "Tracer | None", identity: Identity, upstream: Upstream) -> "WorkerSpans | None":
+def spans_of(
+    tracer: "Tracer | None", identity: Identity, upstream: Upstream
+) -> "WorkerSpans | None":
+    """What records a worker's attempts; None if nobody is to get that."""
     if tracer is None:
         return None
     from consumers.spans import WorkerSpans  # noqa: PLC0415 - as above.
@@ -266,7 +269,7 @@ async def _start_worker(
     )
     bells = Bells(store.client)
     identity = _identity(settings)
-    spans = _spans(tracer, identity, upstream)
+    spans = spans_of(tracer, identity, upstream)
     worker = Worker(identity, store, lease_client, bells, upstream, limits, spans)
     await stack.enter_async_context(serving(create_health_app(worker), listening))
     return worker

@@ -100,7 +100,7 @@ class WorkerSpans:
         began = now - ran_ms * _NANOSECONDS
         parent = _parent(job_id, submitted)
         process = self._process(parent, _about(job_id, job), job, job.worker, began)
-        _fail(process, ErrorKind.WORKER_LOST, "lost")
+        _note(process, {_OUTCOME: "lost", ERROR_TYPE: ErrorKind.WORKER_LOST})
         process.end(now)
 
     def _process(
@@ -153,21 +153,23 @@ class AttemptSpans:
 
     def called(self, command: Command | None) -> None:
         """The call is over: what is to be written of it, None if the job is another worker's by now."""
-        for span in (self._process, self._call):
-            if span is not None and span.is_recording():
-                _note_outcome(span, command)
-        if self._call is not None:
-            if isinstance(command, Complete):
-                _note_answer(self._call, command)
-            self._call.end()
+        if not self._process.is_recording():
+            return
+        outcome = _outcome(command)
+        _note(self._process, outcome)
+        if (call := self._call) is not None:
             self._call = None
+            if isinstance(command, Complete):
+                outcome |= _about_answer(command)
+            _note(call, outcome)
+            call.end()
 
     def end(self, error: BaseException | None) -> None:
         """The attempt is over, with its outcome in the log or with an error."""
         for span in (self._call, self._process):
             if span is not None:
                 if error is not None:
-                    _fail(span, type(error).__name__)
+                    _note(span, {_OUTCOME: "failed", ERROR_TYPE: type(error).__name__})
                 span.end()
 
 
@@ -212,34 +214,35 @@ def _server(upstream: Upstream) -> Attributes:
     return known
 
 
-def _note_outcome(span: Span, command: Command | None) -> None:
+def _outcome(command: Command | None) -> Attributes:
     match command:
         case Complete():
-            span.set_attribute(_OUTCOME, "completed")
+            return {_OUTCOME: "completed"}
         case Fail(error=error):
-            span.set_attribute(_OUTCOME, "failed")
-            _fail(span, error.kind)
+            return {_OUTCOME: "failed", ERROR_TYPE: error.kind}
         case ConfirmCancel():
-            span.set_attribute(_OUTCOME, "cancelled")
+            return {_OUTCOME: "cancelled"}
         case Lose():
-            span.set_attribute(_OUTCOME, "given_back")
+            return {_OUTCOME: "given_back"}
         case _:
-            _fail(span, "taken_over", "lost")
+            return {_OUTCOME: "lost", ERROR_TYPE: "taken_over"}
 
 
-def _note_answer(span: Span, command: Complete) -> None:
+def _about_answer(command: Complete) -> Attributes:
+    about: Attributes = {}
     if (usage := command.usage) is not None:
-        span.set_attribute(GEN_AI_USAGE_INPUT_TOKENS, usage.prompt_tokens)
-        span.set_attribute(GEN_AI_USAGE_OUTPUT_TOKENS, usage.completion_tokens)
+        about[GEN_AI_USAGE_INPUT_TOKENS] = usage.prompt_tokens
+        about[GEN_AI_USAGE_OUTPUT_TOKENS] = usage.completion_tokens
     if (first_token_ms := command.timings.first_token_ms) is not None:
-        span.set_attribute(GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, first_token_ms / 1_000)
+        about[GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = first_token_ms / 1_000
     answer = _read(command.result)
     if answer.model is not None:
-        span.set_attribute(GEN_AI_RESPONSE_MODEL, answer.model)
+        about[GEN_AI_RESPONSE_MODEL] = answer.model
     if answer.id is not None:
-        span.set_attribute(GEN_AI_RESPONSE_ID, answer.id)
+        about[GEN_AI_RESPONSE_ID] = answer.id
     if reasons := [one.finish_reason for one in answer.choices if one.finish_reason is not None]:
-        span.set_attribute(GEN_AI_RESPONSE_FINISH_REASONS, reasons)
+        about[GEN_AI_RESPONSE_FINISH_REASONS] = reasons
+    return about
 
 
 def _read(body: Raw) -> _Answer:
@@ -250,7 +253,8 @@ def _read(body: Raw) -> _Answer:
         return _Answer()
 
 
-def _fail(span: Span, kind: str, outcome: str = "failed") -> None:
-    span.set_attribute(_OUTCOME, outcome)
-    span.set_attribute(ERROR_TYPE, kind)
-    span.set_status(Status(StatusCode.ERROR))
+def _note(span: Span, about: Attributes) -> None:
+    """All at once, as each call takes its time; what has an error's type has failed."""
+    span.set_attributes(about)
+    if ERROR_TYPE in about:
+        span.set_status(Status(StatusCode.ERROR))

@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 
 JOB_ID: Final = "respool.job.id"  # The attribute by which a job's spans are found.
 
-_CHARS_MAX: Final = 512  # Version 00 has 55; the propagator warns in the log of what is longer.
+_CHARS_MAX: Final = 512  # The propagator would warn in the log of what is longer.
 
 # The trace of whatever this task does without knowing of one.
 OWN_TRACE_ID: ContextVar[int | None] = ContextVar("OWN_TRACE_ID", default=None)
 
 
 def valid_traceparent(header: str) -> str | None:
-    """A `traceparent` as version 00 has it; None for a malformed one, which starts no trace and ends none."""
-    if len(header) > _CHARS_MAX:
-        return None
+    """A `traceparent` as version 00 has it; None for a malformed one, which is as good as none."""
     carrier: dict[str, str] = {}
     _propagator().inject(carrier, context_of(header))
     return carrier.get("traceparent")
@@ -37,10 +35,10 @@ def valid_traceparent(header: str) -> str | None:
 
 def context_of(traceparent: str | None, tracestate: str | None = None) -> "Context":
     """What a span is started in to be a child of that one; a root's for None, or a malformed one."""
-    carrier = {"traceparent": (traceparent or "")[:_CHARS_MAX]}
-    if tracestate:
-        carrier["tracestate"] = tracestate
-    return _propagator().extract(carrier)
+    headers = {"traceparent": traceparent, "tracestate": tracestate}
+    return _propagator().extract(
+        {name: value for name, value in headers.items() if value and len(value) <= _CHARS_MAX}
+    )
 
 
 def traceparent_of(span: "SpanContext") -> str:

@@ -12,6 +12,8 @@ from msgspec import Raw
 from stopwatch import REQUEST, RESULT, SUBMITTERS, Backlog, Timed, Way, main, submit_from_tasks
 
 from cli.loop import run as run_loop
+from cli.roles import spans_of
+from cli.telemetry import exporting_spans
 from consumers.execute import LossLimits
 from consumers.upstream.base import Answer, Call
 from consumers.worker import Identity, Stop, Worker
@@ -132,7 +134,9 @@ async def a_worker(redis_url: str, upstream: Any) -> AsyncIterator[Worker]:
         grace_seconds=LEASE_SECONDS,
     )
     limits = LossLimits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
-    yield Worker(identity, store, lease_client, Bells(client), upstream, limits)
+    with exporting_spans("benchmark") as tracer:
+        spans = spans_of(tracer, identity, upstream)
+        yield Worker(identity, store, lease_client, Bells(client), upstream, limits, spans)
     await client.aclose()
     await lease_client.aclose()
 

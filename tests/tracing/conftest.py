@@ -47,6 +47,13 @@ class Site:
         self._until("/healthz", process)
         return process
 
+    def up(self, **environment: str) -> Process:
+        """An API and a worker in one process, which claims by now."""
+        settings = {"API_PORT": self._api_port, "WORKER_PORT": "0", "UPSTREAM_URL": "echo:"}
+        process = self._start("up", **settings | environment)
+        self._until("/readyz", process)
+        return process
+
     def worker(self, upstream_url: str = "echo:", **environment: str) -> Process:
         """A worker that claims by now."""
         port = str(free_port())

@@ -10,7 +10,7 @@ import pytest
 from tests.processes import RESPOOL, clean_environment
 from tests.servers import free_port
 from tests.tracing.collector import Collector
-from tests.tracing.conftest import Site
+from tests.tracing.conftest import CHAT, Site
 from tests.upstream.behaving import behaving, requests, says_hello
 
 CLIENT_TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -95,6 +95,26 @@ async def test_without_an_endpoint_a_malformed_traceparent_is_dropped(site: Site
     answer = site.chat(traceparent=SAMPLED[:-3])
     job = site.http.get(f"/v1/jobs/{answer.headers['x-job-id']}").json()
     assert "trace_id" not in job
+
+
+def test_of_several_traceparents_none_is_believed(site: Site) -> None:
+    site.api()
+    site.worker()
+    headers = [("traceparent", SAMPLED), ("traceparent", SAMPLED.replace("b7", "b8"))]
+    answer = site.http.post("/v1/chat/completions", json=CHAT, headers=headers)
+    job = site.http.get(f"/v1/jobs/{answer.headers['x-job-id']}").json()
+    assert "trace_id" not in job
+
+
+def test_the_operators_name_for_the_service_counts_before_ours(
+    site: Site, collector: Collector
+) -> None:
+    site.export_to(collector.url)
+    up = site.up(OTEL_SERVICE_NAME="gpu-7")
+    job_id = site.chat().headers["x-job-id"]
+    assert {span.service for span in collector.of_job(job_id, 4)} == {"gpu-7"}
+    up.send(signal.SIGTERM)
+    assert up.wait() == 0
 
 
 @pytest.mark.parametrize("trouble", ["away", "silent"])

@@ -198,5 +198,8 @@ async def test_probes_are_not_recorded_and_names_do_not_grow_with_paths(
     for path in ("/healthz", "/readyz", "/v1/jobs/unknown-1", "/v1/jobs/unknown-2", "/nothing"):
         site.http.get(path)
     site.http.request("PURGE", "/coffee")
-    names = [span.name for span in collector.until(4)]
+    spans = collector.until(4)
+    assert [span.attributes["http.response.status_code"] for span in spans] == [404, 404, 404, 404]
+    assert not any(span.is_error for span in spans)  # They are the caller's.
+    names = [span.name for span in spans]
     assert names == ["GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}", "GET", "HTTP"]
