@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from core.log import LogEntry
 from projections.projection import Series, Step, nothing
 from projections.registry import PROJECTIONS
-from projections.rows import Row, Unfoldable, encode, track
+from projections.rows import JobRow, Row, Unfoldable, encode, track
 
 
 class Horizon(Struct, frozen=True):
@@ -84,10 +84,10 @@ class Batch:
         before = self.rows.get(subject) or self.before.get(subject)
         self.rows[subject] = after = track(before, entry)
         functions = _COUNTS.get(type(entry.event))
-        if functions is None:
+        if functions is None or not isinstance(after, JobRow):
             return
         at_ms = entry.at_ms
-        step = Step(entry.event, at_ms, before, after)
+        step = Step(entry.event, at_ms, before if isinstance(before, JobRow) else None, after)
         if not self._open.from_ms <= at_ms < self._open.to_ms:
             self._open = self._opened(at_ms)
         buckets = self._open.fields

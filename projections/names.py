@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from projections.rows import JobRow, Row
+from projections.rows import JobRow
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -19,15 +19,13 @@ def unescaped(part: str) -> str:
     return part.replace("%3A", ":").replace("%25", "%")
 
 
-def by_queue(row: Row, what: str) -> str:
+def by_queue(row: JobRow, what: str) -> str:
     """The field that counts `what` for a job's queue and model."""
-    assert isinstance(row, JobRow)
     return _by_queue(row.job.queue, what, row.job.model)
 
 
-def by_tenant(row: Row, what: str) -> str:
+def by_tenant(row: JobRow, what: str) -> str:
     """The field that counts `what` for a job's tenant and model."""
-    assert isinstance(row, JobRow)
     return _by_tenant(row.job.tenant, what, row.job.model)
 
 

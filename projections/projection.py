@@ -1,7 +1,7 @@
 """What a projection is: pure functions with a name and a version.
 
 Of a row: the sorted sets that it stands in (`places`), and the gauges that count it (`gauges`). Of a
-step, which is one log entry with the row before and after it: the counters that it raises (`counts`),
+step, which is one log entry of a job with the row before and after it: the counters that it raises (`counts`),
 each in a bucket of time.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from core.events import AnyEvent
-from projections.rows import Row
+from projections.rows import JobRow, Row
 
 
 class Series(Struct, frozen=True):
@@ -46,12 +46,12 @@ Count = tuple[Series, str, int]  # A field of a counter, and by how much it goes
 
 
 class Step(Struct, frozen=True):
-    """One log entry, and what it did to its subject."""
+    """One log entry of a job, and what it did to it."""
 
     event: AnyEvent
     at_ms: int
-    before: Row | None
-    after: Row
+    before: JobRow | None
+    after: JobRow
 
 
 def nothing(_: Row) -> tuple[Any, ...]:

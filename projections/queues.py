@@ -72,7 +72,7 @@ def _attempted(step: Step) -> tuple[Count, ...]:
 def _took(step: Step, state: type[Job], what: str) -> tuple[Count, ...]:
     """How long the job was in `state`, if it was."""
     before = step.before
-    if not isinstance(before, JobRow) or type(before.job) is not state:
+    if before is None or type(before.job) is not state:
         return ()
     bucket = bisect_left(BOUNDS_MS, step.at_ms - before.since_ms)
     return ((PULSE, by_queue(before, _BUCKETS[what][bucket]), 1),)

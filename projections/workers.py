@@ -25,7 +25,7 @@ def _places(row: Row) -> tuple[Place, ...]:
 def _ended(step: Step) -> tuple[Count, ...]:
     """How the attempt of a running job ended, for the worker that had it."""
     before = step.before
-    if not isinstance(before, JobRow) or not isinstance(before.job, Running):
+    if before is None or type(before.job) is not Running:
         return ()
     return ((DONE, f"{tag_of(step.event)}:{before.job.worker}", 1),)
 

@@ -12,7 +12,7 @@ from core.redis import answering
 from core.store import EventStore
 from projections.replay.subjects import Seen, seen_of, texts_of
 
-LOG_PAGE: Final = 1_000
+LOG_PAGE: Final = 500
 SUBJECTS_PAGE: Final = 300
 _ITEMS_PAGE: Final = 500
 _TURNS_TO_SEND: Final = 4  # Of the event loop, to take a connection and write to it.

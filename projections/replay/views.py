@@ -151,13 +151,12 @@ class _Comparing:
 
     async def named(self, should: Changes, told: Told) -> list[Finding]:
         """All sorted sets, gauges and counters, and the set of their names."""
-        expected: dict[str, Mapping[str, int]] = {
-            name: {member: score for member, score in members.items() if score is not None}
-            for name, members in should.places.items()
-        }
-        expected |= {
-            name: {field: by for field, by in fields.items() if by}
-            for name, fields in should.added.items()
+        expected: dict[str, Mapping[str, int | None]] = {
+            **should.places,  # Where nothing was before, nothing leaves.
+            **{
+                name: {field: by for field, by in fields.items() if by}
+                for name, fields in should.added.items()
+            },
         }
         expected = {
             name: what for name, what in expected.items() if what and not self._is_over(name)
@@ -190,39 +189,40 @@ class _Comparing:
         stored, expected = ("listed", None) if is_listed else (None, "listed")
         return _of_view(self._shard, f"name {name}", stored, expected)
 
-    async def _compare(self, name: str, kind: str, expected: Mapping[str, int]) -> list[Finding]:
-        seen, found = set(), []
-        should = {member: _stored(kind, value) for member, value in expected.items()}
+    async def _compare(
+        self, name: str, kind: str, expected: Mapping[str, int | None]
+    ) -> list[Finding]:
+        stored: dict[str, Any] = {}
+        should: Mapping[str, Any] = expected
         if kind in _SCANS:
             async for page in scanned(self._store, _SCANS[kind], self._view.keys.named(name)):
-                for member, value in page:
-                    seen.add(member)
-                    if should.get(member) != value:
-                        found.append(self._member(name, member, _number(value), expected))
-        missing = sorted(expected.keys() - seen)
-        return found + [self._member(name, member, None, expected) for member in missing]
-
-    def _member(
-        self, name: str, member: str, stored: str | None, expected: Mapping[str, int]
-    ) -> Finding:
-        value = expected.get(member)
-        should = None if value is None else str(value)
-        return _of_view(self._shard, f"{name} {member}", stored, should)
+                stored.update(page)
+        if kind == "hash":
+            should = {member: str(value).encode() for member, value in expected.items()}
+        if stored == should:
+            return []
+        return [
+            _of_view(
+                self._shard,
+                f"{name} {member}",
+                _number(stored.get(member)),
+                _number(should.get(member)),
+            )
+            for member in sorted(stored.keys() | should.keys())
+            if stored.get(member) != should.get(member)
+        ]
 
 
 _SCANS: Final = {"zset": "ZSCAN", "hash": "HSCAN"}
 
 
-def _stored(kind: str, number: int) -> int | bytes:
-    """A score or a counter as Redis gives it."""
-    return number if kind == "zset" else str(number).encode()
-
-
-def _number(value: Any) -> str:
+def _number(value: Any) -> str | None:
     """A score or a counter as text; a whole score without its point."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return str(int(value)) if float(value).is_integer() else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value)
 
 
 def _text(row: bytes | None) -> str | None:
