@@ -1,8 +1,10 @@
 """Verify and repair while jobs go on: nothing is found that is not wrong, and what is wrong is found."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,7 +19,7 @@ from core.redis import connect
 from core.states import Completed, Lane, Running
 from core.store import Bounds, EventStore
 from core.timers import run_timers
-from projections.checkpoint import Held
+from projections.checkpoint import Held, View
 from projections.generations import serving
 from projections.projector import Projector
 from projections.replay.repair import repair
@@ -25,8 +27,9 @@ from projections.replay.views import HOLD_MS, hold
 from projections.runner import Runner
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.given import a_job
+from tests.processes import respool
 from tests.projections.views import catch_up
-from tests.replay.worlds import findings
+from tests.replay.worlds import findings, some_of_everything
 from tests.servers import RedisServer
 
 ROUNDS = 3
@@ -158,6 +161,41 @@ async def test_a_view_goes_on_when_the_verify_that_held_it_is_gone(store: EventS
             except Held as held:
                 await asyncio.sleep(held.seconds)
     assert await findings(store) == []
+
+
+async def test_a_verify_that_is_killed_while_it_holds_a_view_stops_nobody_for_longer(
+    server: RedisServer, store: EventStore, tmp_path: Path
+) -> None:
+    await some_of_everything(store, jobs=200)
+    await a_job(store)
+    view = (await serving(store)).view(store, 0)
+    async with asyncio.timeout(60):
+        while not await _killed_in_its_hold(server, store, view, tmp_path / "verify.log"):
+            pass
+    runner = Runner(store, view)
+    with pytest.raises(Held) as refused:
+        await runner.advance()
+    assert refused.value.seconds <= HOLD_MS / 1_000
+    await asyncio.sleep(refused.value.seconds)  # As a projector does.
+    assert await runner.advance() == 1
+    assert await findings(store) == []
+
+
+async def _killed_in_its_hold(
+    server: RedisServer, store: EventStore, view: View, log: Path
+) -> bool:
+    """Kill a verify while it holds the view; False if it let go just before that."""
+    with respool(log, "replay", "verify", REDIS_URL=server.url) as verifying:
+        while not await _is_held(store, view):
+            if verifying.has_ended:
+                return False
+        verifying.send(signal.SIGKILL)
+        verifying.wait()
+    return await _is_held(store, view)
+
+
+async def _is_held(store: EventStore, view: View) -> bool:
+    return bool(await store.client.hexists(view.keys.checkpoint, "held_until_ms"))
 
 
 async def test_a_running_job_whose_lane_entry_was_lost_ends_once(
