@@ -171,7 +171,7 @@ class JobsController(Controller):
 
 async def _watch_events(desk: Desk, job_id: str, after: int) -> AsyncGenerator[bytes, None]:
     async with (
-        desk.bells.hear(job_id) as bell,
+        desk.bells.hear(job_id, is_for_output=False) as bell,
         aclosing(streams.job_events(desk.watcher, bell, job_id, after)) as events,
     ):
         async for event in events:
