@@ -132,7 +132,7 @@ async def test_a_thousand_idle_readers_are_told_and_hold_up_nobody(
 ) -> None:
     job = await a_job(store)
     url = str(api.http.base_url)
-    async with AsyncExitStack() as stack, asyncio.timeout(60):
+    async with AsyncExitStack() as stack, asyncio.timeout(120):
         readers = [
             await stack.enter_async_context(idle_reader(url, path))
             for path in ("/v1/events", f"/v1/jobs/{job}/events")
