@@ -175,9 +175,10 @@ async def running_api(
     tracer: "Tracer | None" = None,
 ) -> AsyncIterator[str]:
     """The base URL of an API, which serves until the block ends."""
-    listening = bind(settings.api_host, settings.api_port, "API_PORT")
     limits = WireLimits(body_seconds=settings.body_timeout_seconds)
-    async with open_store(settings, redis_url, PATIENCE_SECONDS) as store:
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(bind(settings.api_host, settings.api_port, "API_PORT"))
+        store = await stack.enter_async_context(open_store(settings, redis_url, PATIENCE_SECONDS))
         await _patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)

@@ -622,7 +622,7 @@ GUARDS = (
         "cli/roles.py",
         "    if not book.has_live:",
         "    if False:",
-        "tests/cli/test_keys.py",
+        "tests/cli/test_keys_required.py",
     ),
     Guard(
         "keys: an emptied Redis is no store without keys",

@@ -11,6 +11,7 @@ import structlog
 from core.store import EventStore
 from tests.api.conftest import Api
 from tests.api.errors import error_of
+from tests.api.soon import listeners, soon
 from tests.api.wire import get, line_to
 from tests.given import new_id
 
@@ -97,9 +98,7 @@ async def test_head_of_a_stream_ends_at_once(api: Api, idle_worker: None) -> Non
         answer = await api.http.head(f"/v1/jobs/{job_id}/{way}", headers=headers)
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
-    async with asyncio.timeout(5):  # Nobody listens for it any more.
-        while len(api.bells._channels) > 1:
-            await asyncio.sleep(0.01)
+    await soon(lambda: listeners(api, job_id) == 0)
 
 
 async def test_after_a_head_the_connection_goes_on(api: Api) -> None:

@@ -265,7 +265,8 @@ async def test_a_stream_ends_with_its_key(locked: Api, store: EventStore, script
         await revoke(store, "mine")
         await soon(lambda: _is_refused(locked, headers))
         script.say("two")
-        rest = [line async for line in lines]
+        async with asyncio.timeout(10):
+            rest = [line async for line in lines]
     assert "two" not in "".join(rest)
     await soon(lambda: listeners(locked, job) == 0)
 

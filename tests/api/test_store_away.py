@@ -12,7 +12,7 @@ from core.store import Bounds, EventStore
 from migrations.runner import migrate
 from tests.api.conftest import Api, serving_api
 from tests.api.errors import error_of
-from tests.api.soon import soon
+from tests.api.soon import listeners, soon
 from tests.api.sse import streaming
 from tests.api.workers import a_worker
 from tests.servers import RedisServer, valkey
@@ -161,7 +161,7 @@ async def test_a_stream_ends_when_the_process_stops_while_redis_is_away(
 async def test_a_poll_outlives_a_redis_that_comes_back_soon(api: Api, mortal: RedisServer) -> None:
     job_id = await api.submit()
     poll = asyncio.create_task(api.http.get(f"/v1/jobs/{job_id}?wait=60"))
-    await soon(lambda: len(api.bells._channels) == 2)
+    await soon(lambda: listeners(api, job_id) == 1)
     mortal.stop()
     mortal.start()
     await api.http.post(f"/v1/jobs/{job_id}/cancel")
