@@ -99,9 +99,8 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def desk_of(request: Request[Any, Any, Any]) -> Desk:
-        request.scope["state"][_DESK] = of_caller = desk.of(
-            caller_of(request), trace_of(request.scope)
-        )
+        of_caller = desk.of(caller_of(request), trace_of(request.scope))
+        request.scope["state"][_DESK] = of_caller
         return of_caller
 
     app = Litestar(

@@ -13,8 +13,9 @@ from api.access import allows
 from api.callers import CallerLeft, unless_left
 from api.desk import Desk
 from api.errors import JOB_HEADER, ApiError
+from api.headers import place_headers
 from api.openai.options import OnTimeout, Options, OptionsOperation, options_in
-from api.openai.outcomes import failure, not_in_time, out_of_sight, place_headers, stopping
+from api.openai.outcomes import failure, not_in_time, out_of_sight, stopping
 from api.openai.schemas import Model, ModelList, model_list, model_named, read_request
 from api.openai.stream import answer_stream, is_comment
 from api.schemas import SubmitJob, job_view

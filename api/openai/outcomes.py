@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from api.errors import ApiError, store_failure
+from api.headers import place_headers
 from api.schemas import JobView
 from core.errors import StoreError
 from core.events import AnyEvent, ErrorKind, Failed, JobError
@@ -70,13 +71,3 @@ def out_of_sight(job_id: str, error: StoreError) -> ApiError:
     code = store_failure(error).code
     message = f"{error}; {_GOES_ON.format(job_id)}"
     return ApiError(503, code, message, job_id=job_id, headers=_FINAL)
-
-
-def place_headers(job: JobView) -> dict[str, str]:
-    """Where a job that waits stands in line, as far as that is known."""
-    headers = {}
-    if job.position is not None:
-        headers["x-queue-position"] = str(job.position)
-    if job.eta_seconds is not None:
-        headers["x-queue-eta-seconds"] = f"{job.eta_seconds:g}"
-    return headers
