@@ -52,8 +52,8 @@ GUARDS = (
     Guard(
         "the address of a client is its proxy's to say",
         "cli/serving.py",
-        "proxy_headers=bool(trusted_proxies),",
-        "proxy_headers=True,",
+        "forwarded_allow_ips=list(trusted_proxies),",
+        'forwarded_allow_ips="*",',
         "tests/cli/test_serving.py",
     ),
     Guard(
