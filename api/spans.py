@@ -1,8 +1,8 @@
 """A span for each request, as OpenTelemetry's conventions for HTTP servers have it.
 
 It stands around the whole application, so that it sees what a guard refuses and what no route takes, and
-a stream to its end. Nothing is recorded of a request but what its first line and its answer's say: no
-query, no header but the user agent, no body.
+a stream to its end. Nothing is recorded of a request but its method, its path, where it came from and
+what became of it: no query, no header but the user agent, no body.
 """
 
 import re
@@ -14,6 +14,7 @@ from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import (
     HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_HEADER_TEMPLATE,
     HTTP_RESPONSE_STATUS_CODE,
     HTTP_ROUTE,
 )
@@ -32,6 +33,7 @@ _METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 )
 _JOBS: Final = "/v1/jobs/"
+_REQUEST_ID: Final = f"{HTTP_RESPONSE_HEADER_TEMPLATE}.x-request-id"
 _PARAMETER_TYPE: Final = re.compile(r":\w+}")
 
 
@@ -91,7 +93,9 @@ def _note_answer(span: Span, status: int, headers: list[tuple[bytes, bytes]]) ->
     if status >= 500:
         _fail(span, str(status))
     for name, value in headers:
-        if name == b"x-job-id":
+        if name == b"x-request-id":
+            span.set_attribute(_REQUEST_ID, [value.decode("latin-1")])
+        elif name == b"x-job-id":
             span.set_attribute(JOB_ID, value.decode("latin-1"))
         elif name == b"location" and value.startswith(_JOBS.encode()):
             span.set_attribute(JOB_ID, value.decode("latin-1").removeprefix(_JOBS))

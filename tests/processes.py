@@ -63,7 +63,7 @@ class Process:
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The environment with nothing of Respool's but `settings`."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME")
+    kept = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME")
     return {name: os.environ[name] for name in kept if name in os.environ} | dict(settings)
 
 

@@ -53,6 +53,7 @@ async def test_spans_have_the_names_and_attributes_of_the_conventions(
     assert request["http.request.method"] == "POST"
     assert request["http.route"] == request["url.path"] == "/v1/chat/completions"
     assert request["http.response.status_code"] == 200
+    assert request["http.response.header.x-request-id"] == [answer.headers["x-request-id"]]
     assert request["user_agent.original"] == agent
     wait = named(spans, "wait").attributes
     assert wait["messaging.operation.name"] == "wait"
