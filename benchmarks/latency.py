@@ -15,6 +15,11 @@ BODY = {"model": "echo", "request": {"messages": [{"role": "user", "content": "h
 
 def idle_latencies_ms(redis_url: str, requests: int) -> list[float]:
     """Milliseconds from POST with `Prefer: wait` to the answer, on one kept connection."""
+    return idle(redis_url, requests)[0]
+
+
+def idle(redis_url: str, requests: int) -> tuple[list[float], float]:
+    """As above, and the milliseconds of CPU that `respool up` took for one."""
     port = free_port()
     environment = os.environ | {
         "REDIS_URL": redis_url,
@@ -29,10 +34,17 @@ def idle_latencies_ms(redis_url: str, requests: int) -> list[float]:
             _until_ready(client)
             for _ in range(WARM_UP):
                 _ask_ms(client)
-            return [_ask_ms(client) for _ in range(requests)]
+            before = _cpu_ms(process.pid)
+            samples = [_ask_ms(client) for _ in range(requests)]
+            return samples, (_cpu_ms(process.pid) - before) / requests
     finally:
         process.terminate()
         process.wait()
+
+
+def _cpu_ms(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1_000 / os.sysconf("SC_CLK_TCK")
 
 
 def _ask_ms(client: httpx.Client) -> float:

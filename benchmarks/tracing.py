@@ -1,9 +1,10 @@
-"""What spans cost, when they are exported and when they are not: no-op jobs/s, and an idle answer.
+"""What spans cost, when they are exported and when they are not: no-op jobs/s, and an idle answer's time.
 
     python -m benchmarks.tracing --rounds 5
 
 Rounds alternate between off, every trace, and one trace in a hundred; the collector is a process of its
-own that throws away what it gets. Medians are compared, because machines are noisy.
+own that throws away what it gets. Medians are compared, because machines are noisy; in brackets as parts of
+those with spans off. CPU time says something also on a machine that is busy with something else.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency import idle_latencies_ms
+from benchmarks.latency import idle
 from benchmarks.server import BenchmarkRedis
 
 PEER = Path(__file__).parent / "peers" / "respool_peer.py"
@@ -40,26 +41,29 @@ def main() -> None:
             "every trace": endpoint,
             "1 % of traces": endpoint | sampler | {"OTEL_TRACES_SAMPLER_ARG": "0.01"},
         }
-        rates: dict[str, list[float]] = {mode: [] for mode in modes}
-        latencies: dict[str, list[float]] = {mode: [] for mode in modes}
+        measured: dict[str, list[tuple[float, float, float]]] = {mode: [] for mode in modes}
         for _ in range(rounds):
             for mode, environment in modes.items():
                 with _environment(environment):
                     redis.empty()
-                    rates[mode].append(_jobs_per_second(redis.url))
+                    jobs_per_second = _jobs_per_second(redis.url)
                     redis.empty()
-                    latencies[mode].append(
-                        statistics.median(idle_latencies_ms(redis.url, REQUESTS))
-                    )
-                print(f"{mode}: {rates[mode][-1]:,.0f}/s, {latencies[mode][-1]:.2f} ms", flush=True)
-    print(
-        "\n| spans | no-op jobs/s | of off | POST to answer, idle | of off |\n|---|---|---|---|---|"
-    )
+                    latencies, cpu_ms = idle(redis.url, REQUESTS)
+                measured[mode].append((jobs_per_second, statistics.median(latencies), cpu_ms))
+                print(mode, *(f"{figure:,.2f}" for figure in measured[mode][-1]), flush=True)
+    print("\n| spans | no-op jobs/s | POST to answer, idle | CPU for that, all of `respool up` |")
+    print("|---|---|---|---|")
+    off = _medians(measured["off"])
     for mode in modes:
-        rate, latency = statistics.median(rates[mode]), statistics.median(latencies[mode])
-        of_rate = rate / statistics.median(rates["off"])
-        of_latency = latency / statistics.median(latencies["off"])
-        print(f"| {mode} | {rate:,.0f} | {of_rate:.2f} | {latency:.2f} ms | {of_latency:.2f} |")
+        rate, latency, cpu = (
+            f"{figure:,.2f} ({figure / before:.2f})"
+            for figure, before in zip(_medians(measured[mode]), off, strict=True)
+        )
+        print(f"| {mode} | {rate} | {latency} ms | {cpu} ms |")
+
+
+def _medians(rounds: list[tuple[float, float, float]]) -> list[float]:
+    return [statistics.median(figures) for figures in zip(*rounds, strict=True)]
 
 
 def _jobs_per_second(redis_url: str) -> float:

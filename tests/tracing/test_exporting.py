@@ -132,7 +132,7 @@ def test_a_collector_in_trouble_slows_no_job_and_no_shutdown(
         began = time.monotonic()
         site.chat()
         slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 2
+    assert slowest < 5  # An export that fails takes 10.
     for process in (api, worker):
         began = time.monotonic()
         process.send(signal.SIGTERM)
