@@ -1,6 +1,6 @@
 """What OpenAI's clients send and get, as far as Respool has to know: the rest passes through."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -8,7 +8,10 @@ from msgspec import Raw, Struct
 from api.bodies import decode_body
 from api.errors import ApiError
 from api.schemas import ModelName
+from core.events import Kind
 from core.roster import Crew
+
+_CHUNK_OBJECTS: Final = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETIONS: "text_completion"}
 
 
 class StreamOptions(Struct, frozen=True):
@@ -67,9 +70,28 @@ def model_named(name: str, crew: Crew) -> Model:
     return models[name]
 
 
-def usage_chunk(result: bytes, chunk_object: str) -> dict[str, Any] | None:
+def usage_chunk(result: bytes, kind: Kind) -> bytes | None:
     """The chunk that closes a stream with its usage; None if the result has none."""
     fields = msgspec.json.decode(result)
     if not fields.get("usage"):
         return None
-    return {**fields, "object": chunk_object, "choices": []}
+    return msgspec.json.encode({**fields, "object": _CHUNK_OBJECTS[kind], "choices": []})
+
+
+def whole_chunk(result: bytes, kind: Kind) -> bytes:
+    """All of an answer as one chunk of its stream, but for the usage."""
+    fields = msgspec.json.decode(result)
+    fields.pop("usage", None)
+    choices = fields.get("choices", [])
+    if kind is Kind.CHAT:
+        choices = [_as_delta(choice) for choice in choices]
+    return msgspec.json.encode({**fields, "object": _CHUNK_OBJECTS[kind], "choices": choices})
+
+
+def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
+    """A choice with its message as a delta, in which tool calls have their indexes."""
+    delta = dict(choice.get("message") or {})
+    if isinstance(calls := delta.get("tool_calls"), list):
+        delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
+    rest = {name: value for name, value in choice.items() if name != "message"}
+    return {**rest, "delta": delta}

@@ -14,7 +14,7 @@ from litestar.response.sse import ServerSentEventMessage
 from api.desk import Desk
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view
 from api.openai.outcomes import failure, out_of_sight, stopping
-from api.openai.schemas import usage_chunk
+from api.openai.schemas import usage_chunk, whole_chunk
 from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after, is_void, pieces
 from core.bells import Bell
 from core.errors import FromTheFuture
@@ -24,7 +24,6 @@ from core.output import CHUNKS_PER_LOOK, Chunk
 from core.states import has_ended
 from core.store import View
 
-_CHUNK_OBJECTS: Final = {Kind.CHAT: "chat.completion.chunk", Kind.COMPLETIONS: "text_completion"}
 _DONE: Final = b"[DONE]"
 _RESULT: Final = "GET /v1/jobs/{}/result"
 
@@ -91,7 +90,7 @@ async def _events(
         if is_page_full:
             continue
         if ended is not None:
-            for last in _closing(job_id, ended, cursor, kind, wants_usage):
+            for last in _closing(job_id, ended, cursor, kind, wants_usage, has_sent=has_sent):
                 yield last
             return
         if has_sent and is_void(cursor, head.job):
@@ -120,16 +119,19 @@ def _start(head: Head, ended: View | None) -> str:
 
 
 def _closing(
-    job_id: str, ended: View, cursor: str, kind: Kind, wants_usage: bool
+    job_id: str, ended: View, cursor: str, kind: Kind, wants_usage: bool, *, has_sent: bool
 ) -> Iterator[bytes]:
     """What comes after the last chunk. Raises ApiError if the job did not complete, or some is missing."""
     if not isinstance(ended.last, Completed):
         raise failure(job_id, ended)
+    result = bytes(ended.last.result)
     if is_missing_after(cursor, ended.last):
-        raise _broken(job_id, f"some of the stream is gone; {_RESULT.format(job_id)} has all of it")
-    usage = usage_chunk(bytes(ended.last.result), _CHUNK_OBJECTS[kind])
-    if wants_usage and usage is not None:
-        yield message(msgspec.json.encode(usage))
+        if has_sent:
+            text = f"some of the stream is gone; {_RESULT.format(job_id)} has all of it"
+            raise _broken(job_id, text)
+        yield message(whole_chunk(result, kind))  # The chunks have expired, and the answer has not.
+    if wants_usage and (usage := usage_chunk(result, kind)) is not None:
+        yield message(usage)
     yield message(_DONE)
 
 

@@ -21,6 +21,7 @@ from tests.api.conftest import CHAT, Api, OpenApi
 from tests.api.errors import error_of
 from tests.api.soon import listeners, soon
 from tests.api.workers import Script
+from tests.store.audit import audit
 
 SAY: list[ChatCompletionMessageParam] = [{"role": "user", "content": "one two three"}]
 
@@ -133,14 +134,16 @@ async def the_job(store: EventStore) -> str:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_caller_that_leaves_while_its_job_is_queued_cancels_it(
-    api: Api, store: EventStore, idle_worker: None
+    api: Api, store: EventStore, idle_worker: None, stream: bool
 ) -> None:
-    body = {"model": "echo", **CHAT}
+    body = {"model": "echo", "stream": stream, **CHAT}
     asking = asyncio.create_task(api.http.post("/v1/chat/completions", json=body))
     job_id = await the_job(store)
     asking.cancel()
     await is_cancelled_by_its_caller(store, job_id)
+    await audit(store)  # Nothing of it waits in a lane.
 
 
 async def is_cancelled_by_its_caller(store: EventStore, job_id: str) -> None:
@@ -284,15 +287,29 @@ async def a_keyed_job(api: Api, store: EventStore, key: str) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("there", [("one", "two"), ()])
 async def test_a_stream_whose_output_is_not_all_there_does_not_pretend_to_be_whole(
-    api: Api, store: EventStore, idle_worker: None, there: tuple[str, ...]
+    api: Api, store: EventStore, idle_worker: None
 ) -> None:
     job_id = await a_keyed_job(api, store, "mine")
-    await complete(store, job_id, 1, *there, chunks=3)
+    await complete(store, job_id, 1, "one", "two", chunks=3)
     text = await streamed(api, "mine")
     assert "[DONE]" not in text
     assert f"/v1/jobs/{job_id}/result has all of it" in text
+
+
+async def test_a_stream_whose_output_has_expired_is_the_answer_in_one_chunk(
+    api: Api, store: EventStore, script: Script
+) -> None:
+    script.send(chunk("hel"))
+    script.send(chunk("lo", "stop"))
+    whole = {"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}
+    script.answer(msgspec.json.encode({"id": "x", "choices": [whole]}))
+    assert "hello" not in await streamed(api, "mine")
+    job_id = await the_job(store)
+    await store.client.delete(store.keys_of(job_id).output(job_id))
+    text = await streamed(api, "mine")
+    assert '"delta":{"content":"hello"}' in text
+    assert text.rstrip().endswith("[DONE]")
 
 
 async def test_who_comes_back_gets_the_attempt_that_counts_and_nothing_of_a_lost_one(

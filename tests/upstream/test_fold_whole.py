@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.openai.schemas import usage_chunk, whole_chunk
 from consumers.upstream.fold import Folding
 from core.events import Kind
 from tests.upstream.splitting import answers, chunks_of
@@ -29,6 +30,21 @@ def test_an_answer_split_in_any_way_and_folded_is_the_answer_again(
     answer = data.draw(answers(kind.value))
     chunks = data.draw(chunks_of(answer))
     assert folded(kind, chunks) == answer
+
+
+@pytest.mark.parametrize("kind", [Kind.CHAT, Kind.COMPLETIONS])
+@settings(deadline=None)
+@given(data=st.data())
+def test_an_answer_whose_chunks_have_expired_is_one_chunk_that_folds_to_it(
+    kind: Kind, data: st.DataObject
+) -> None:
+    answer = data.draw(answers(kind.value))
+    body = msgspec.json.encode(answer)
+    usage = usage_chunk(body, kind)
+    assert usage is not None
+    assert folded(kind, [msgspec.json.decode(one) for one in (whole_chunk(body, kind), usage)]) == (
+        answer
+    )
 
 
 def say(*deltas: dict[str, Any]) -> list[dict[str, Any]]:
