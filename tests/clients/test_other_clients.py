@@ -60,7 +60,15 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("node")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), OPENAI_FOR_NODE]
+    install = [
+        "npm",
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(folder),
+        OPENAI_FOR_NODE,
+    ]
     try:
         subprocess.run(install, capture_output=True, check=True, timeout=INSTALLING_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
