@@ -1,13 +1,15 @@
 """What every inference server that is reached over HTTP has in common: limits, and errors by kind."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 
-import httpx
+import aiohttp
 import msgspec
+from yarl import URL
 
 from consumers.upstream.base import Limits, UpstreamError
 from core.events import ErrorKind
@@ -15,48 +17,51 @@ from core.events import ErrorKind
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 ERROR_BYTES_MAX: Final = 64 * 1024
 _EXPLANATION_CHARS_MAX: Final = 500
-_KEPT_ALIVE_MAX: Final = 64
+# Less than the 5 s after which many servers close an idle connection: a request that is sent at that
+# moment is lost.
+_KEPT_ALIVE_SECONDS: Final = 4.0
 _ASK_SECONDS: Final = 5.0
 _RETRY_AFTER_MS_MAX: Final = 24 * 60 * 60 * 1_000
 
 # How servers say that the GPU is full: CUDA's and ROCm's own words, and llama.cpp's.
 _OUT_OF_MEMORY: Final = ("out of memory", "outofmemory", "failed to allocate", "unable to allocate")
 
+_NO_CONNECTION: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+
 
 class HttpServer:
-    """An inference server at a URL."""
+    """An inference server at a URL. Made, used and closed in one event loop."""
 
     def __init__(self, url: str, api_key: str | None, limits: Limits) -> None:
         self.address = url
         self.limits = limits
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(
-            base_url=url,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=limits.connect_seconds),
+        self._session = aiohttp.ClientSession(
             # The worker's slots bound the connections.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_ALIVE_MAX),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_ALIVE_SECONDS),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_seconds),
             trust_env=False,  # A proxy of the host must not see prompts.
         )
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._session.close()
 
     async def get(self, path: str) -> Any:
         """A small JSON answer. Raises UpstreamError."""
         async with self._errors(), self._within(_ASK_SECONDS, "an answer"):
-            response = await self._client.get(path)
-            if response.status_code != httpx.codes.OK:
-                raise _status_error(response, response.content)
-            return _decoded(response.content)
+            return _decoded(await _good(await self._send("GET", path)))
 
     async def post(self, path: str, body: bytes, traceparent: str | None) -> bytes:
         """An answer in one piece, within the limit for a first token. Raises UpstreamError."""
         async with self._errors(), self._within(self.limits.first_token_seconds, "an answer"):
-            response = await self._client.post(path, content=body, headers=_headers(traceparent))
-            if response.status_code != httpx.codes.OK:
-                raise _status_error(response, response.content)
-            return response.content
+            return await _good(await self._send("POST", path, body, traceparent))
 
     async def lines(
         self, path: str, body: bytes, traceparent: str | None
@@ -68,14 +73,11 @@ class HttpServer:
         """
         asked_at = asyncio.get_running_loop().time()
         first_seconds = self.limits.first_token_seconds
-        request = self._client.build_request(
-            "POST", path, content=body, headers=_headers(traceparent)
-        )
         async with self._errors():
             async with self._within(first_seconds, "an answer", asked_at):
-                response = await self._client.send(request, stream=True)
+                response = await self._send("POST", path, body, traceparent)
             try:
-                if response.status_code != httpx.codes.OK:
+                if response.status != HTTPStatus.OK:
                     async with self._within(_ASK_SECONDS, "the rest of an error"):
                         raise _status_error(response, await _some_of(response))
                 async with aclosing(_lines(response)) as lines:
@@ -86,7 +88,18 @@ class HttpServer:
                         async with self._within(self.limits.silence_seconds, "another token"):
                             line = await _next_line(lines)
             finally:
-                await response.aclose()
+                response.close()  # The connection too, unless the answer has come to its end.
+
+    async def _send(
+        self, method: str, path: str, body: bytes | None = None, traceparent: str | None = None
+    ) -> aiohttp.ClientResponse:
+        return await self._session.request(
+            method,
+            URL(f"{self.address}/{path}", encoded=True),
+            data=body,
+            headers=_headers(traceparent),
+            allow_redirects=False,
+        )
 
     @asynccontextmanager
     async def _within(
@@ -96,6 +109,10 @@ class HttpServer:
         try:
             async with asyncio.timeout_at(start + seconds):
                 yield
+        except (
+            aiohttp.ServerTimeoutError
+        ):  # A TimeoutError too: of connecting, which `_errors` tells.
+            raise
         except TimeoutError as error:
             message = f"{self.address} did not send {what} within {seconds:g} s"
             raise UpstreamError(ErrorKind.TIMEOUT, message) from error
@@ -105,10 +122,10 @@ class HttpServer:
         """Turn what can go wrong on the way into an UpstreamError that says where."""
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+        except _NO_CONNECTION as error:
             message = f"{self.address} cannot be reached: {str(error) or type(error).__name__}"
             raise UpstreamError(ErrorKind.CONNECT, message) from error
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientError, OSError) as error:
             message = f"{self.address} broke off: {str(error) or type(error).__name__}"
             raise UpstreamError(ErrorKind.LOST_STREAM, message) from error
 
@@ -128,9 +145,9 @@ async def _next_line(lines: AsyncGenerator[bytes, None]) -> bytes | None:
     return None
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
     rest = b""
-    async for piece in response.aiter_bytes():
+    async for piece in response.content.iter_any():
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield line.rstrip(b"\r")
@@ -141,9 +158,18 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         yield rest
 
 
-async def _some_of(response: httpx.Response) -> bytes:
+async def _good(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer. Raises UpstreamError if it is an error."""
+    async with response:
+        body = await response.read()
+    if response.status != HTTPStatus.OK:
+        raise _status_error(response, body)
+    return body
+
+
+async def _some_of(response: aiohttp.ClientResponse) -> bytes:
     body = b""
-    async for piece in response.aiter_bytes():
+    async for piece in response.content.iter_any():
         body += piece
         if len(body) > ERROR_BYTES_MAX:
             break
@@ -158,8 +184,8 @@ def _decoded(body: bytes) -> Any:
         raise UpstreamError(ErrorKind.SERVER_ERROR, message) from error
 
 
-def _status_error(response: httpx.Response, body: bytes) -> UpstreamError:
-    status, said = response.status_code, explanation(body)
+def _status_error(response: aiohttp.ClientResponse, body: bytes) -> UpstreamError:
+    status, said = response.status, explanation(body)
     message = f"the inference server answered {status}: {said}"
     retry_after_ms = _retry_after_ms(response.headers.get("Retry-After"), response.headers)
     return UpstreamError(_kind_of(status, said), message, retry_after_ms)
@@ -202,7 +228,7 @@ def explanation(body: bytes) -> str:
     return " ".join(text.split())[:_EXPLANATION_CHARS_MAX] or "nothing"  # One line, for logs.
 
 
-def _retry_after_ms(value: str | None, headers: httpx.Headers) -> int | None:
+def _retry_after_ms(value: str | None, headers: Mapping[str, str]) -> int | None:
     """Retry-After in milliseconds: seconds, or a date, which counts from the server's own Date."""
     if value is None:
         return None

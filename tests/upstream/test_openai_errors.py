@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import aiohttp
 import msgspec
 import pytest
 
@@ -139,12 +139,12 @@ async def test_a_server_that_speaks_no_http_is_a_lost_stream() -> None:
 
 
 async def test_a_failure_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def reset(*_: object) -> None:
-        raise httpx.ReadError("")
+    async def reset(*_: object, **__: object) -> None:
+        raise aiohttp.ServerDisconnectedError("")
 
     upstream = OpenAIUpstream("http://127.0.0.1:9", None, PATIENT)
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", reset)
-    with fails(ErrorKind.LOST_STREAM, "broke off: ReadError"):
+    monkeypatch.setattr(aiohttp.ClientSession, "request", reset)
+    with fails(ErrorKind.LOST_STREAM, "broke off: ServerDisconnectedError"):
         await ask(upstream, call())
     await upstream.aclose()
 
