@@ -27,14 +27,16 @@ class PubSub:
     def hears(self, channel: bytes) -> bool:
         return channel in self._channels
 
-    def ring(self, channel: bytes) -> None:
-        self._messages.put_nowait({"type": "message", "channel": channel})
+    def ring(self, channel: bytes, data: bytes) -> None:
+        self._messages.put_nowait({"type": "message", "channel": channel, "data": data})
 
     async def subscribe(self, *names: str) -> None:
         await self._send()
         for name in sorted(names):
             self._channels[name.encode()] = None
-            self._messages.put_nowait({"type": "subscribe", "channel": name.encode()})
+            count = len(self._channels)
+            message = {"type": "subscribe", "channel": name.encode(), "data": count}
+            self._messages.put_nowait(message)
 
     async def unsubscribe(self, *names: str) -> None:
         await self._send()

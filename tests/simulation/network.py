@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ResponseError
 
 from tests.simulation.doorbells import PubSub
 from tests.simulation.server import Answer, Server
@@ -227,10 +228,10 @@ class Network:
             self._deliver(call, error, self._loop.time() + self._weather.latency())
 
     def _ring(self, answer: Answer) -> None:
-        for channel, _ in answer.bells:
+        for channel, data in answer.bells:
             for _, listener in self._listeners:
                 if listener.hears(channel) and not self._weather.loses_bell():
-                    self._loop.call_later(self._weather.latency(), listener.ring, channel)
+                    self._loop.call_later(self._weather.latency(), listener.ring, channel, data)
 
     def listen(self, process: Process) -> PubSub:
         """A connection for doorbells, which breaks when its process is cut off."""
@@ -279,6 +280,37 @@ class SimulatedRedis(Redis):
 
     def pubsub(self, **_: Any) -> Any:
         return self._network.listen(self._process)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
+        assert not transaction
+        return _Pipeline(self)
+
+
+class _Pipeline:
+    """Commands in order on one connection; others come in between, as they may."""
+
+    def __init__(self, redis: SimulatedRedis) -> None:
+        self._redis = redis
+        self._commands: list[tuple[Any, ...]] = []
+
+    async def __aenter__(self) -> "_Pipeline":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._commands.clear()
+
+    def execute_command(self, *args: Any) -> None:
+        self._commands.append(args)
+
+    async def execute(self, *, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        return [await self._reply(args) for args in self._commands]
+
+    async def _reply(self, args: tuple[Any, ...]) -> Any:
+        try:
+            return await self._redis.execute_command(*args)
+        except ResponseError as error:
+            return error
 
 
 class DirectRedis(Redis):
