@@ -30,7 +30,7 @@ from benchmarks.contestants import (
     upstream,
 )
 from benchmarks.fixed import MODEL, PACED
-from benchmarks.load import first_token_ms, has_wrk, load
+from benchmarks.load import first_token_ms, has_wrk, load, warm_up
 from benchmarks.server import BenchmarkRedis
 
 CONNECTIONS = 64
@@ -88,7 +88,7 @@ def chat(contestants: dict[str, Contestant], redis: BenchmarkRedis, rounds: int)
     """Chat completions that are not streamed: alone, and 64 at a time."""
     names = [name for name in ("direct", "nginx", "respool", "litellm") if name in contestants]
     for name in names:
-        load(contestants[name].url + CHAT, ASKED, 1, 2)  # To warm up.
+        warm_up(contestants[name].url + CHAT, ASKED)
     samples: Samples = {}
     for _ in range(rounds):
         for name in names:

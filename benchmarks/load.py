@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 from msgspec import Struct
 
 _SCRIPT = Path(__file__).parent / "post.lua"
 _TIMEOUT_SECONDS = 60
+_WARM_UP_REQUESTS = 30
 _RECEIVE_BYTES = 65_536
 
 
@@ -45,6 +47,13 @@ def _wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
         ["wrk", *flags, url, "--", body], capture_output=True, text=True, check=True
     )
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Loaded)
+
+
+def warm_up(url: str, body: str) -> None:
+    """Some requests one by one, as the first ones may take their time. Raises HTTPError."""
+    with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+        for _ in range(_WARM_UP_REQUESTS):
+            client.post(url, content=body).raise_for_status()
 
 
 def has_wrk() -> bool:
