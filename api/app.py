@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
-from litestar import Litestar, Request, Router, get
+from litestar import Litestar, Request
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.types import Message, Scope
 
-from api.access import ANY_KEY, Permit, caller_of
+from api.access import Permit, caller_of
 from api.bulk import BulkController
 from api.desk import Defaults, Desk
+from api.docs.page import Page, docs_router, openapi_json
 from api.errors import EXCEPTION_HANDLERS
 from api.firehose import FirehoseController
 from api.front import Front
@@ -57,12 +58,6 @@ async def _tell_what_is_left(message: Message, scope: Scope) -> None:
         desk: Desk | None = scope["state"].get(_DESK)
         if desk is not None and desk.left is not FREE:
             MutableScopeHeaders(message).update(rate_headers(desk.left))
-
-
-@get("/openapi.json", include_in_schema=False, opt=ANY_KEY)
-async def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """The description of this API, where tools look for it; `/docs` shows it to people."""
-    return request.app.openapi_schema.to_schema()
 
 
 def create_app(
@@ -125,7 +120,9 @@ def create_app(
         openapi_config=OpenAPIConfig(
             title="Respool",
             version=version("respool"),
-            openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, opt=ANY_KEY),
+            use_handler_docstrings=True,
+            openapi_router=docs_router(),
+            render_plugins=[Page()],
         ),
         logging_config=None,
     )

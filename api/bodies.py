@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from api.errors import ApiError
 from api.schemas import SubmitJob
+from core.events import Kind
 
 Body = TypeVar("Body", bound=Struct)
 
@@ -26,6 +27,9 @@ TOO_DEEP: Final = f"the body is nested too deeply; takes {DEPTH_MAX} levels"
 
 _NO_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 and -1, as signed bytes.
+
+# What every request of a kind has.
+NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
 
 # What a name takes, in words instead of its regular expression.
 _NAMES: Final = {
@@ -89,31 +93,33 @@ class SubmitOperation(Operation):
     """The submission as the OpenAPI document shows it."""
 
     def to_schema(self) -> dict[str, Any]:
-        return super().to_schema() | {"requestBody": body_of(SubmitJob)}
+        schema = inlined(SubmitJob)
+        # What the request has to hold depends on the kind.
+        kinds = [_kind_and_request(kind) for kind in Kind]
+        return super().to_schema() | {"requestBody": json_body(schema | {"anyOf": kinds})}
 
 
-@dataclass
-class AskOperation(Operation):
-    """A request to an OpenAI endpoint: what it needs, and that the rest passes through."""
-
-    def to_schema(self) -> dict[str, Any]:
-        schema = {
-            "type": "object",
-            "required": ["model"],
-            "properties": {"model": {"type": "string"}, "stream": {"type": "boolean"}},
-            "additionalProperties": True,
-            "description": "OpenAI's request. What Respool does not know goes to the upstream as it is.",
-        }
-        return super().to_schema() | {"requestBody": _json_body(schema)}
+def _kind_and_request(kind: Kind) -> dict[str, Any]:
+    needed = NEEDS[kind]
+    request = {"required": [needed], "properties": {needed: needed_schema(kind)}}
+    both = {"properties": {"kind": {"const": kind.value}, "request": request}}
+    return both if kind is Kind.CHAT else both | {"required": ["kind"]}
 
 
-def body_of(kind: type) -> dict[str, Any]:
+def needed_schema(kind: Kind) -> dict[str, Any]:
+    """What every request of a kind has, as a JSON schema."""
+    items = {"type": "array", "minItems": 1}
+    return items if kind is Kind.CHAT else {"oneOf": [{"type": "string", "minLength": 1}, items]}
+
+
+def body_of(kind: type, *, required: bool = True) -> dict[str, Any]:
     """A request's body that is a `kind`, as the OpenAPI document shows it."""
-    return _json_body(inlined(kind))
+    return json_body(inlined(kind), required=required)
 
 
-def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """A request's body that is described by hand."""
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 def inlined(kind: type) -> dict[str, Any]:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from copy import copy
 from hashlib import blake2b
-from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct, structs
 
 from api.admission import Drain, refusal
-from api.bodies import TOO_DEEP, check_depth
+from api.bodies import NEEDS, TOO_DEEP, check_depth
 from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
@@ -49,8 +48,6 @@ from projections.reading.queues import place_of
 from projections.reading.workers import WorkerView
 
 log = logging.getLogger(__name__)
-
-_NEEDS: Final = {Kind.CHAT: "messages", Kind.COMPLETIONS: "prompt", Kind.EMBEDDINGS: "input"}
 
 
 class Defaults(Struct, frozen=True, kw_only=True):
@@ -310,13 +307,18 @@ def check_request(kind: Kind, request: Raw) -> None:
         raise ApiError(400, "invalid_json", message, param="request") from error
     except RecursionError as error:
         raise ApiError(400, "invalid_json", TOO_DEEP) from error
-    needed = _NEEDS[kind]
+    needed = NEEDS[kind]
     if not isinstance(fields, dict):
         message = f"request: takes the JSON object that the inference server gets for {kind}"
         raise ApiError(422, "invalid_value", message, param="request")
     check_depth(bytes(request))
     if not fields.get(needed):
         message = f"request: a {kind} request needs {needed!r}, and it must not be empty"
+        raise ApiError(422, "invalid_value", message, param=f"request.{needed}")
+    is_text = isinstance(fields[needed], str) and kind is not Kind.CHAT
+    if not (is_text or isinstance(fields[needed], list)):
+        takes = "a list" if kind is Kind.CHAT else "a text or a list"
+        message = f"request: {needed!r} takes {takes}"
         raise ApiError(422, "invalid_value", message, param=f"request.{needed}")
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from litestar import Request, Response
+from litestar import MediaType, Request, Response
 from litestar.exceptions import (
     HTTPException,
     InternalServerException,
@@ -100,7 +100,9 @@ def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> Respon
         headers[JOB_HEADER] = error.job_id
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
-    return Response(error_view(error), status_code=error.status, headers=headers)
+    return Response(
+        error_view(error), status_code=error.status, headers=headers, media_type=MediaType.JSON
+    )
 
 
 def error_view(error: ApiError) -> ErrorView:

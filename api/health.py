@@ -2,6 +2,7 @@
 
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import UNSET, Struct, UnsetType
 
@@ -20,7 +21,16 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
-@get("/readyz", tags=["health"], opt=NO_KEY)
+@get(
+    "/readyz",
+    tags=["health"],
+    opt=NO_KEY,
+    responses={
+        HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(
+            Health, description="It cannot take a job, for this reason.", generate_examples=False
+        )
+    },
+)
 async def readyz(desk: NamedDependency[Desk]) -> Response[Health]:
     """200 if Redis answers and a worker is alive, else 503 with the reason."""
     trouble = await desk.trouble()

@@ -17,9 +17,21 @@ from api.access import allows, tenant_of
 from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
 from api.desk import Desk
+from api.docs.document import also
 from api.errors import ApiError
 from api.headers import place_headers
-from api.lists import FILTERS, Limit, MinPosition, Text, Time, filter_of, page_of_jobs, takes
+from api.lists import (
+    FILTERS,
+    Limit,
+    MinPosition,
+    QueueText,
+    Statuses,
+    Text,
+    Time,
+    filter_of,
+    page_of_jobs,
+    takes,
+)
 from api.schemas import EventList, JobList, JobView, SubmitJob, event_view
 from core.access import Scope
 from core.commands import Cancel, Requeue
@@ -30,12 +42,42 @@ from core.states import has_ended, status_of
 WaitSeconds = Annotated[
     float, QueryParameter(ge=0, le=86_400, description="Wait for the job to end.")
 ]
-LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", max_length=64)]
+
+
+def _last_event_id(pattern: str) -> Any:
+    return HeaderParameter(
+        name="Last-Event-ID",
+        max_length=64,
+        description="Of the last event that came: the stream goes on after it.",
+        schema_extra={"pattern": pattern},
+    )
+
+
+LastVersion = Annotated[str | None, _last_event_id("^[0-9]{0,9}$")]
+LastChunk = Annotated[str | None, _last_event_id("^([0-9]{1,9}-[0-9]{1,12})?$")]
 IdempotencyHeader = Annotated[
-    str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=255)
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="The same request again under the same key gives the same job.",
+    ),
 ]
-Prefer = Annotated[str | None, HeaderParameter(name="Prefer", max_length=255)]
+Prefer = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Prefer",
+        max_length=255,
+        description="`wait=N`: answer once the job has ended, or after N seconds.",
+    ),
+]
 _CHANGES = allows(Scope.SUBMIT, Scope.OPERATE)  # Of one job.
+_ENDED = ResponseSpec(
+    JobView,
+    description="It ended within `Prefer: wait=N`, or the Idempotency-Key has it already.",
+    generate_examples=False,
+)
 
 
 class JobsController(Controller):
@@ -43,7 +85,12 @@ class JobsController(Controller):
     tags = ("jobs",)
     opt = allows(Scope.READ)
 
-    @post(status_code=HTTP_202_ACCEPTED, operation_class=SubmitOperation, opt=allows(Scope.SUBMIT))
+    @post(
+        status_code=HTTP_202_ACCEPTED,
+        operation_class=SubmitOperation,
+        opt=allows(Scope.SUBMIT),
+        responses=also(404) | {HTTP_200_OK: _ENDED},
+    )
     async def submit(
         self,
         body: RawBody,
@@ -74,8 +121,8 @@ class JobsController(Controller):
     async def list_(
         self,
         desk: NamedDependency[Desk],
-        status: Text = None,
-        queue: Text = None,
+        status: Statuses = None,
+        queue: QueueText = None,
         model: Text = None,
         tenant: Text = None,
         created_after: Time = None,
@@ -105,7 +152,7 @@ class JobsController(Controller):
         job = await desk.placed(job)
         return Response(job, headers=place_headers(job))
 
-    @get("/{job_id:str}/result")
+    @get("/{job_id:str}/result", responses=also(409))
     async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:
         """The inference server's body, byte for byte. 409 while there is none, with the reason."""
         view = await desk.require(job_id)
@@ -119,21 +166,23 @@ class JobsController(Controller):
 
     @get(
         "/{job_id:str}/events",
-        responses={HTTP_200_OK: ResponseSpec(EventList, description="As JSON.")},
+        responses={
+            HTTP_200_OK: ResponseSpec(EventList, description="As JSON.", generate_examples=False)
+        },
     )
     async def events(
         self,
         job_id: FromPath[str],
         desk: NamedDependency[Desk],
         request: Request[Any, Any, Any],
-        last_event_id: LastEventId = None,
+        last_event_id: LastVersion = None,
     ) -> Response[Any]:
         """All events of a job; with `Accept: text/event-stream` as they come, until it ends."""
+        after = _version(last_event_id)
         await desk.require(job_id)
         if "text/event-stream" not in request.headers.get("accept", ""):
             entries = await desk.store.history(job_id)
             return Response(EventList([event_view(entry) for entry in entries]))
-        after = _version(last_event_id)
         place = desk.streams.take(desk.caller)
         return desk.streams.answer(_watch_events(desk, job_id, after), place)
 
@@ -142,7 +191,7 @@ class JobsController(Controller):
         self,
         job_id: FromPath[str],
         desk: NamedDependency[Desk],
-        last_event_id: LastEventId = None,
+        last_event_id: LastChunk = None,
     ) -> Stream:
         """The output as it comes, as server-sent events.
 
@@ -154,14 +203,14 @@ class JobsController(Controller):
         place = desk.streams.take(desk.caller)
         return desk.streams.answer(_watch_output(desk, job_id, after), place)
 
-    @post("/{job_id:str}/cancel", status_code=HTTP_202_ACCEPTED, opt=_CHANGES)
+    @post("/{job_id:str}/cancel", status_code=HTTP_202_ACCEPTED, opt=_CHANGES, responses=also(409))
     async def cancel(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
         """Cancel a job; one that runs is stopped as soon as its worker hears of it. 409 once it ended."""
         await desk.require(job_id)
         await desk.store.execute(job_id, Cancel(by=desk.by))
         return await desk.view(job_id)
 
-    @post("/{job_id:str}/requeue", status_code=HTTP_200_OK, opt=_CHANGES)
+    @post("/{job_id:str}/requeue", status_code=HTTP_200_OK, opt=_CHANGES, responses=also(409))
     async def requeue(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> JobView:
         """Give a failed, cancelled or expired job another life. 409 for any other."""
         await desk.require(job_id)

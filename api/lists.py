@@ -38,14 +38,39 @@ from projections.reading.workers import workers
 
 _DAYS_MAX = 366
 
+
+def _shaped(description: str, **shape: str) -> Any:
+    """A parameter whose shape the OpenAPI document states; it is checked where it is parsed."""
+    return QueryParameter(description=description, schema_extra=shape)
+
+
 MinPosition = Annotated[
     str | None,
-    QueryParameter(description="Wait until the views have come to a position that an answer gave."),
+    _shaped(
+        "Wait until the views have come to a position that an answer gave.",
+        pattern=r"^[0-9]{1,15}-[0-9]{1,6}(,[0-9]{1,15}-[0-9]{1,6})*$",
+    ),
 ]
 Text = Annotated[str | None, QueryParameter(max_length=256)]
-Time = Annotated[str | None, QueryParameter(description="RFC 3339, such as 2026-11-25T14:03:00Z.")]
+Statuses = Annotated[
+    str | None,
+    _shaped(
+        f"Some of {', '.join(STATUSES)}, with commas between them.",
+        pattern=rf"^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$",
+    ),
+]
+QueueText = Annotated[str | None, _shaped("A queue's name.", pattern=f"^{QUEUE_NAME}$")]
+Time = Annotated[str | None, _shaped("RFC 3339, such as 2026-11-25T14:03:00Z.", format="date-time")]
 Limit = Annotated[int, QueryParameter(ge=1, le=200)]
-Day = Annotated[str | None, QueryParameter(description="A day in UTC, such as 2026-11-25.")]
+FirstDay = Annotated[
+    str | None,
+    QueryParameter(
+        name="from",
+        description="A day in UTC, 365 days before `to` at most.",
+        schema_extra={"format": "date"},
+    ),
+]
+Day = Annotated[str | None, _shaped("A day in UTC, such as 2026-11-25.", format="date")]
 
 
 def takes(*names: str) -> Callable[[Request[Any, Any, Any]], Coroutine[Any, Any, None]]:
@@ -114,7 +139,7 @@ class ListsController(Controller):
         desk: NamedDependency[Desk],
         tenant: Text = None,
         model: Text = None,
-        from_: Annotated[str | None, QueryParameter(name="from")] = None,
+        from_: FirstDay = None,
         to: Day = None,
         min_position: MinPosition = None,
     ) -> UsageList:
@@ -133,7 +158,7 @@ class ListsController(Controller):
     async def outcomes(
         self,
         desk: NamedDependency[Desk],
-        queue: Text = None,
+        queue: QueueText = None,
         model: Text = None,
         hours: Annotated[int, QueryParameter(ge=1, le=168)] = 24,
         min_position: MinPosition = None,

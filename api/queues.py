@@ -1,15 +1,17 @@
 """`/v1/queues/{name}`: pausing and resuming a queue."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from litestar import Controller, post
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Operation
 from litestar.params import FromPath, RawBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
 from api.access import allows
-from api.bodies import decode_body
+from api.bodies import body_of, decode_body
 from api.desk import Desk
 from api.lists import check_queue
 from core.access import Scope
@@ -22,12 +24,20 @@ class Pause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=512)] | None = None
 
 
+@dataclass
+class PauseOperation(Operation):
+    """Pausing as the OpenAPI document shows it."""
+
+    def to_schema(self) -> dict[str, Any]:
+        return super().to_schema() | {"requestBody": body_of(Pause, required=False)}
+
+
 class QueuesController(Controller):
     path = "/v1/queues/{name:str}"
     tags = ("queues",)
     opt = allows(Scope.OPERATE)
 
-    @post("/pause", status_code=HTTP_200_OK)
+    @post("/pause", status_code=HTTP_200_OK, operation_class=PauseOperation)
     async def pause(
         self, name: FromPath[str], body: RawBody, desk: NamedDependency[Desk]
     ) -> QueueState:

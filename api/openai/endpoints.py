@@ -12,9 +12,11 @@ from litestar.status_codes import HTTP_200_OK
 from api.access import allows
 from api.callers import CallerLeft, unless_left
 from api.desk import Desk
+from api.docs.document import also
 from api.errors import JOB_HEADER, ApiError
 from api.headers import place_headers
-from api.openai.options import OnTimeout, Options, OptionsOperation, options_in
+from api.openai.operations import ChatOperation, CompletionsOperation, EmbeddingsOperation
+from api.openai.options import OnTimeout, Options, options_in
 from api.openai.outcomes import failure, not_in_time, out_of_sight, stopping
 from api.openai.schemas import Model, ModelList, model_list, model_named, read_request
 from api.openai.stream import answer_stream, is_comment
@@ -34,7 +36,12 @@ class OpenAIController(Controller):
     tags = ("openai",)
     opt = allows(Scope.SUBMIT)
 
-    @post("/chat/completions", status_code=HTTP_200_OK, operation_class=OptionsOperation)
+    @post(
+        "/chat/completions",
+        status_code=HTTP_200_OK,
+        operation_class=ChatOperation,
+        responses=also(404, 409, 502, 504),
+    )
     async def chat(
         self, body: RawBody, request: Asking, desk: NamedDependency[Desk]
     ) -> Response[Any]:
@@ -44,14 +51,24 @@ class OpenAIController(Controller):
         """
         return await _answer(desk, request, Kind.CHAT, body)
 
-    @post("/completions", status_code=HTTP_200_OK, operation_class=OptionsOperation)
+    @post(
+        "/completions",
+        status_code=HTTP_200_OK,
+        operation_class=CompletionsOperation,
+        responses=also(404, 409, 502, 504),
+    )
     async def complete(
         self, body: RawBody, request: Asking, desk: NamedDependency[Desk]
     ) -> Response[Any]:
         """A completion, streamed or not. If the caller leaves, the job is cancelled."""
         return await _answer(desk, request, Kind.COMPLETIONS, body)
 
-    @post("/embeddings", status_code=HTTP_200_OK, operation_class=OptionsOperation)
+    @post(
+        "/embeddings",
+        status_code=HTTP_200_OK,
+        operation_class=EmbeddingsOperation,
+        responses=also(404, 409, 502, 504),
+    )
     async def embed(
         self, body: RawBody, request: Asking, desk: NamedDependency[Desk]
     ) -> Response[Any]:
@@ -63,7 +80,7 @@ class OpenAIController(Controller):
         """The models of all workers that are alive just now."""
         return model_list(await desk.catalog.crew())
 
-    @get("/models/{model:path}", opt=allows(Scope.SUBMIT, Scope.READ))
+    @get("/models/{model:path}", opt=allows(Scope.SUBMIT, Scope.READ), responses=also(404))
     async def model(self, model: FromPath[str], desk: NamedDependency[Desk]) -> Model:
         """A model that a worker serves. Its name may have slashes. 404 if no worker alive has it."""
         return model_named(model.removeprefix("/"), await desk.catalog.crew())

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar.datastructures import Headers
+from litestar.openapi.spec import Operation
 from msgspec import Meta, Struct
 
-from api.bodies import AskOperation, inlined
+from api.bodies import inlined
 from api.errors import ApiError
 from api.schemas import DEFAULT_QUEUE, AttemptSeconds, QueueName, Seconds
 from core.events import Priority
@@ -89,7 +90,7 @@ def _wrong(name: str, message: str) -> ApiError:
 
 
 @dataclass
-class OptionsOperation(AskOperation):
+class OptionsOperation(Operation):
     """A request to an OpenAI endpoint with its headers."""
 
     def to_schema(self) -> dict[str, Any]:

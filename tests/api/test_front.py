@@ -8,6 +8,7 @@ import httpx
 import pytest
 import structlog
 
+from core.keys import BELL
 from core.store import EventStore
 from tests.api.conftest import Api
 from tests.api.errors import error_of
@@ -102,7 +103,7 @@ async def test_head_of_a_stream_ends_at_once(api: Api, idle_worker: None) -> Non
 
 
 async def test_after_a_head_the_connection_goes_on(api: Api) -> None:
-    async with line_to(api) as line:
+    async with line_to(api.http.base_url) as line:
         await line.send(get("/healthz", method="HEAD") + get("/v1/nothing"))
         assert (await line.head()).status == 200
         assert (await line.answer()).status == 404

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from tests.api.conftest import Api
-
 _SECONDS = 10.0
 
 
@@ -92,9 +90,9 @@ class Line:
 
 
 @asynccontextmanager
-async def line_to(api: Api) -> AsyncIterator[Line]:
-    """A connection, for as long as the block lasts."""
-    url = urlsplit(str(api.http.base_url))
+async def line_to(base_url: object) -> AsyncIterator[Line]:
+    """A connection to an API, for as long as the block lasts."""
+    url = urlsplit(str(base_url))
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     try:
         yield Line(reader, writer)
