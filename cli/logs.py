@@ -7,7 +7,8 @@ import structlog
 
 from core.settings import LogFormat, LogLevel
 
-_QUIET = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", "urllib3")
+_QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "urllib3")
+_OF_CLIENTS = "uvicorn.error"  # It warns of what clients do wrong, which they are told.
 
 
 def configure_logging(
@@ -43,3 +44,4 @@ def configure_logging(
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger(_OF_CLIENTS).setLevel(logging.ERROR)

@@ -37,9 +37,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _in_head = True  # No whole head has come since the last body's end, or ever.
     _has_begun = False  # Some of a request has come, and not yet all of it.
-    _head_bytes = (
-        0  # That came and ended no head, and brought no body. A body's trailers count too.
-    )
+    # That came, ended no head and brought no body; so a body's trailers count too.
+    _head_bytes = 0
     _is_deaf = False  # What still comes is thrown away.
     _unread_bytes = 0  # When we last looked.
     _wrong: ApiError | None = None  # What the parser was stopped for.
@@ -117,6 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """An answer is out. One that came before the body's end is the last of its connection."""
         super().on_response_complete()
         if self.transport.is_closing():
+            self._stop_timer()
             self._watch_reader()
         elif not self._in_head and self._answering() is None:
             self._linger()
