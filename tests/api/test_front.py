@@ -8,7 +8,6 @@ import httpx
 import pytest
 import structlog
 
-from core.keys import BELL
 from core.store import EventStore
 from tests.api.conftest import Api
 from tests.api.errors import error_of
