@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import PathParameter, QueryParameter
 
 from api.access import allows, require_all_tenants, tenant_of
 from api.desk import Desk
@@ -58,6 +58,10 @@ Statuses = Annotated[
         f"Some of {', '.join(STATUSES)}, with commas between them.",
         pattern=rf"^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$",
     ),
+]
+QueuePath = Annotated[
+    str,
+    PathParameter(description="A queue's name.", schema_extra={"pattern": f"^{QUEUE_NAME}$"}),
 ]
 QueueText = Annotated[str | None, _shaped("A queue's name.", pattern=f"^{QUEUE_NAME}$")]
 Time = Annotated[str | None, _shaped("RFC 3339, such as 2026-11-25T14:03:00Z.", format="date-time")]
@@ -110,7 +114,7 @@ class ListsController(Controller):
 
     @get("/queues/{name:str}", before_request=takes("min_position"))
     async def queue(
-        self, name: FromPath[str], desk: NamedDependency[Desk], min_position: MinPosition = None
+        self, name: QueuePath, desk: NamedDependency[Desk], min_position: MinPosition = None
     ) -> QueueShown:
         """A queue: depth, who waits longest, rates of the last minutes, waits and runs of the last hour."""
         check_queue(name)

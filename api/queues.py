@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from litestar import Controller, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
-from litestar.params import FromPath, RawBody
+from litestar.params import RawBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
 from api.access import allows
 from api.bodies import body_of, decode_body
 from api.desk import Desk
-from api.lists import check_queue
+from api.lists import QueuePath, check_queue
 from core.access import Scope
 from core.queues import QueueState
 
@@ -39,7 +39,7 @@ class QueuesController(Controller):
 
     @post("/pause", status_code=HTTP_200_OK, operation_class=PauseOperation)
     async def pause(
-        self, name: FromPath[str], body: RawBody, desk: NamedDependency[Desk]
+        self, name: QueuePath, body: RawBody, desk: NamedDependency[Desk]
     ) -> QueueState:
         """Let no job of a queue be claimed until it is resumed. It takes submissions all the same."""
         asked = decode_body(body, Pause) if body else Pause()
@@ -47,7 +47,7 @@ class QueuesController(Controller):
         return await desk.queues.set_paused(name, paused=True, by=desk.by, reason=asked.reason)
 
     @post("/resume", status_code=HTTP_200_OK)
-    async def resume(self, name: FromPath[str], desk: NamedDependency[Desk]) -> QueueState:
+    async def resume(self, name: QueuePath, desk: NamedDependency[Desk]) -> QueueState:
         """Let a queue's jobs be claimed again."""
         check_queue(name)
         return await desk.queues.set_paused(name, paused=False, by=desk.by)
