@@ -10,8 +10,8 @@ from core.store import EventStore
 from tests.api.conftest import Api, OpenApi
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-_SECONDS = 300.0
-_EXAMPLES = 6  # Of each operation, besides those that the document's own limits give.
+_SECONDS = 600.0
+_EXAMPLES = 4  # Of each operation, besides those that the document's own limits give.
 
 
 @pytest.mark.usefixtures("echo_worker", "projector")
