@@ -37,10 +37,10 @@ def start_up(tmp_path: Path) -> Iterator[StartUp]:
             return up
 
         yield start
-        _stop_store(tmp_path / "data")
+        stop_store(tmp_path / "data")
 
 
-def _stop_store(data_dir: Path) -> None:
+def stop_store(data_dir: Path) -> None:
     """A killed `up` leaves its store behind, for the next one to take over."""
     try:
         port = json.loads((data_dir / "store.json").read_bytes())["port"]

@@ -15,6 +15,7 @@ import pytest
 from msgspec import Struct
 
 from cli import demo
+from tests.cli.conftest import stop_store
 from tests.clients import embeddings_server
 from tests.processes import Process, respool
 from tests.servers import free_port
@@ -90,6 +91,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "RESPOOL_DATA_DIR": str(folder),
     }
     with ExitStack() as stack:
+        stack.callback(stop_store, folder)  # It outlives a killed `up`.
         up = stack.enter_context(respool(folder / "up.log", "up", **settings))
         until(lambda: answers(f"{url}/readyz", up), STARTING_SECONDS)
         embeddings_url = stack.enter_context(_embeddings_server())

@@ -12,6 +12,7 @@ import httpx
 import openai
 import pytest
 
+from tests.cli.conftest import stop_store
 from tests.clients.conftest import STARTING_SECONDS, answers, until
 from tests.processes import respool
 from tests.servers import free_port
@@ -34,8 +35,12 @@ def echoing(folder: Path, **settings: str) -> Iterator[str]:
     usual = {"UPSTREAM_URL": "echo:", "API_PORT": port, "WORKER_PORT": "0"}
     usual["RESPOOL_DATA_DIR"] = str(folder / "data")
     with respool(folder / "up.log", "up", **usual | settings) as up:
-        until(lambda: answers(f"{url}/readyz", up), STARTING_SECONDS)
-        yield url
+        try:
+            until(lambda: answers(f"{url}/readyz", up), STARTING_SECONDS)
+            yield url
+        finally:
+            up.kill()
+            stop_store(folder / "data")  # It outlives a killed `up`.
 
 
 @pytest.fixture(scope="module")
