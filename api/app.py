@@ -15,7 +15,7 @@ from litestar.types import Message, Scope
 
 from api.access import Permit, caller_of
 from api.bulk import BulkController
-from api.desk import Defaults, Desk
+from api.desk import Desk
 from api.docs.page import Page, docs_router, openapi_json
 from api.errors import EXCEPTION_HANDLERS
 from api.firehose import FirehoseController
@@ -28,6 +28,7 @@ from api.keyring import Keyring
 from api.lists import ListsController
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
+from api.submission import Defaults
 from api.tracing import trace_of
 from core.bells import Bells
 from core.errors import StoreError

@@ -9,14 +9,14 @@ from copy import copy
 from hashlib import blake2b
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import structs
 
 from api.admission import Drain, refusal
-from api.bodies import NEEDS, TOO_DEEP, check_depth
 from api.catalog import Catalog
-from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, STORE_RETRY_SECONDS, ApiError
+from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError
 from api.schemas import JobView, SubmitJob, job_view
 from api.sse import Streams
+from api.submission import Defaults, as_view, check_request, not_durable, reused, submitted_by
 from api.tail import Tail
 from core.access import ANYBODY, Caller
 from core.bells import Bells
@@ -30,8 +30,6 @@ from core.errors import (
     StoreNotReady,
     UnknownJob,
 )
-from core.events import Kind, Submitted
-from core.head import Head
 from core.ids import RANDOM_BITS, is_job_id, job_id, shard_of
 from core.job import CommandRefused
 from core.keys import shard_for
@@ -39,8 +37,8 @@ from core.queues import Queues
 from core.rates import FREE
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.roster import Roster
-from core.states import Scheduled, has_ended
-from core.store import EventStore, IdempotencyKey, Recorded, View
+from core.states import has_ended
+from core.store import EventStore, IdempotencyKey, View
 from core.tail import TailWatch
 from core.watcher import Watcher
 from projections.reading.position import Reader
@@ -48,16 +46,6 @@ from projections.reading.queues import place_of
 from projections.reading.workers import WorkerView
 
 log = logging.getLogger(__name__)
-
-
-class Defaults(Struct, frozen=True, kw_only=True):
-    """What a job gets that does not say otherwise."""
-
-    attempts_max: int
-    timeout_ms: int
-    wait_max_seconds: float
-    streams_max: int  # Open at once, in this process.
-    stall_seconds: float  # How long a stream's reader may take nothing.
 
 
 class Desk:
@@ -129,7 +117,7 @@ class Desk:
             if known is None:
                 raise
             return await self._submitted_before(idempotency, *known), False
-        submitted = self._submitted(asked)
+        submitted = submitted_by(self.caller, asked, self._defaults, self.traceparent)
         while True:
             new_id = self._new_id(key)
             try:
@@ -137,7 +125,7 @@ class Desk:
                     new_id, submitted, idempotency, self.caller.limits
                 )
             except NotDurable as error:  # It is there, so whoever asked has to know its name.
-                raise _not_durable(new_id, error) from error
+                raise not_durable(new_id, error) from error
             except Conflict:
                 continue  # Somebody has that id: one in 2^40 in the same millisecond.
             except OverLimit as over:
@@ -151,14 +139,14 @@ class Desk:
                 )
                 return await before, False
             self.left = recorded.levels
-            return job_view(new_id, _view_of(submitted, recorded), note), True
+            return job_view(new_id, as_view(submitted, recorded), note), True
 
     async def _submitted_before(
         self, idempotency: IdempotencyKey | None, job_id: str, fingerprint: str
     ) -> JobView:
         """The job that a key has already. Raises ApiError 422 if that was for another request."""
         if idempotency is None or fingerprint != idempotency.fingerprint:
-            raise _reused(job_id)
+            raise reused(job_id)
         return await self.view(job_id)
 
     async def view(self, job_id: str, note: str | None = None) -> JobView:
@@ -274,76 +262,3 @@ class Desk:
     def _idempotency(self, key: str, asked: SubmitJob) -> IdempotencyKey:
         fingerprint = blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
         return IdempotencyKey(self.caller.tenant, key, fingerprint)
-
-    def _submitted(self, asked: SubmitJob) -> Submitted:
-        return Submitted(
-            queue=asked.queue,
-            model=asked.model,
-            kind=asked.kind,
-            priority=asked.priority,
-            tenant=self.caller.tenant,
-            key=self.caller.key,
-            request=asked.request,
-            delay_ms=round(asked.delay_seconds * 1_000),
-            deadline_ms=_milliseconds(asked.deadline_seconds),
-            timeout_ms=_milliseconds(asked.timeout_seconds) or self._defaults.timeout_ms,
-            attempts_max=asked.max_attempts or self._defaults.attempts_max,
-            metadata=asked.metadata,
-            traceparent=self.traceparent,
-        )
-
-
-def check_request(kind: Kind, request: Raw) -> None:
-    """Raises ApiError 422 unless the request is an object with what its kind needs.
-
-    400 if it is no JSON: what is kept byte for byte was only skimmed until here.
-    """
-    try:
-        fields = msgspec.json.decode(request)
-    except msgspec.ValidationError as error:
-        raise ApiError(422, "invalid_value", f"request: {error}", param="request") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"the body is not valid JSON: request: {error}"
-        raise ApiError(400, "invalid_json", message, param="request") from error
-    except RecursionError as error:
-        raise ApiError(400, "invalid_json", TOO_DEEP) from error
-    needed = NEEDS[kind]
-    if not isinstance(fields, dict):
-        message = f"request: takes the JSON object that the inference server gets for {kind}"
-        raise ApiError(422, "invalid_value", message, param="request")
-    check_depth(bytes(request))
-    if not fields.get(needed):
-        message = f"request: a {kind} request needs {needed!r}, and it must not be empty"
-        raise ApiError(422, "invalid_value", message, param=f"request.{needed}")
-    is_text = isinstance(fields[needed], str) and kind is not Kind.CHAT
-    if not (is_text or isinstance(fields[needed], list)):
-        takes = "a list" if kind is Kind.CHAT else "a text or a list"
-        message = f"request: {needed!r} takes {takes}"
-        raise ApiError(422, "invalid_value", message, param=f"request.{needed}")
-
-
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else max(1, round(seconds * 1_000))
-
-
-def _view_of(submitted: Submitted, recorded: Recorded) -> View:
-    """A job that was just submitted."""
-    head = Head(recorded.job, recorded.log_ids)
-    if isinstance(recorded.job, Scheduled):
-        head = structs.replace(head, due_at_ms=head.time_ms(1) + submitted.delay_ms)
-    return View(head, submitted, submitted)
-
-
-def _not_durable(job_id: str, error: NotDurable) -> ApiError:
-    return ApiError(
-        503,
-        "store_unavailable",
-        str(error),
-        job_id=job_id,
-        retry_after_seconds=STORE_RETRY_SECONDS,
-    )
-
-
-def _reused(job_id: str) -> ApiError:
-    message = "the Idempotency-Key was used for another request; use a new key for a new request"
-    return ApiError(422, "idempotency_key_reused", message, param="Idempotency-Key", job_id=job_id)

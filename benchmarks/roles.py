@@ -16,9 +16,10 @@ from msgspec import Raw
 from core.events import Submitted
 from core.ids import RANDOM_BITS, job_id
 from core.log import LogEntry
+from core.records import Bounds
 from core.redis import connect
 from core.roster import Roster
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 
 CHAT = Raw(b'{"messages":[{"role":"user","content":"hello"}]}')

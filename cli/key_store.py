@@ -8,7 +8,7 @@ from typing import Any
 from cli.embedded import DataDirError, embedded_store, running_store
 from cli.logs import configure_logging
 from cli.loop import run
-from cli.roles import without_password
+from cli.opening import without_password
 from core.errors import StoreError
 from core.key_book import KeyBook
 from core.redis import REPLY_TIMEOUT_SECONDS, connect

@@ -23,9 +23,10 @@ from cli.logs import configure_logging
 from cli.loop import run
 from cli.migrate import Asked
 from cli.migrate import migrate as run_migrate
+from cli.opening import without_password
 from cli.queues import pause, resume
 from cli.replay import replay
-from cli.roles import run_worker, running_api, running_projector, stop_on_signals, without_password
+from cli.roles import run_worker, running_api, running_projector, stop_on_signals
 from cli.serving import PortTaken
 from cli.telemetry import exporting_spans, with_trace
 from cli.up import up as run_up

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.store import Bounds, EventStore
+from core.records import Bounds
+from core.store import EventStore
 from migrations import runner
 from migrations.plan import Step, applied, in_words, plan, shards_of
 from migrations.rollback import plan_rollback, roll_back

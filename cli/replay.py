@@ -16,7 +16,7 @@ from cli.client import json_option
 from cli.embedded import running_store
 from cli.logs import configure_logging
 from cli.loop import run
-from cli.roles import without_password
+from cli.opening import without_password
 from core.errors import StoreError
 from core.redis import connect
 from core.settings import read_settings

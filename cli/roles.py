@@ -6,15 +6,15 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp
 from redis.asyncio import Redis
 
 from api.app import PATIENCE_SECONDS, create_app
+from cli.opening import open_store, patiently
 from cli.protocol import WireLimits
 from cli.serving import bind, serving
 from consumers.execute import LossLimits
@@ -24,14 +24,9 @@ from consumers.upstream.base import Limits, Upstream, UpstreamError
 from consumers.upstream.connect import connect as connect_upstream
 from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
-from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
-from core.errors import StoreDenied, StoreError, StoreNotReady, StoreUnavailable
 from core.key_book import KeyBook
-from core.persistence import require_syncing
-from core.redis import answering, connect
+from core.redis import connect
 from core.settings import Settings, SettingsError
-from core.store import EventStore
-from migrations.runner import shard_count
 from projections.projector import Projector
 from projections.runner import BATCH_ENTRIES
 
@@ -54,94 +49,6 @@ def stop_on_signals(stop: Stop) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.ask)
-
-
-@asynccontextmanager
-async def open_store(
-    settings: Settings,
-    redis_url: str,
-    patience_seconds: float,
-    *,
-    confirm_in_background: bool = False,
-) -> AsyncIterator[EventStore]:
-    """The store at `redis_url`, waited for while Redis starts or the migrations run.
-
-    Raises StoreError if it is not there in STORE_WAIT_SECONDS, and at once if its settings would
-    let it delete the log, or lose what DURABILITY says that it keeps.
-    """
-    client = connect(redis_url)
-    try:
-        shards = await _patiently(lambda: shard_count(client), redis_url, StoreError)
-        await _patiently(lambda: _refuse_eviction(client), redis_url)
-        async with _barrier(settings, redis_url, patience_seconds) as barrier:
-            bounds = settings.bounds(patience_seconds)
-            if not confirm_in_background:
-                yield EventStore(client, shards, bounds, barrier)
-                return
-            background = InBackground(barrier)
-            try:
-                yield EventStore(client, shards, bounds, background)
-            finally:
-                await background.settle()
-    finally:
-        await client.aclose()
-
-
-async def _patiently(
-    ask: Callable[[], Awaitable[Answer]],
-    redis_url: str,
-    trouble: type[StoreError] = StoreUnavailable,
-) -> Answer:
-    """The answer, asked for again while there is such `trouble`, for STORE_WAIT_SECONDS."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + STORE_WAIT_SECONDS
-    said = False
-    while True:
-        try:
-            return await ask()
-        except (trouble, StoreDenied) as error:
-            if loop.time() > until or isinstance(error, StoreDenied):  # Waiting mends no password.
-                raise type(error)(
-                    f"{error} (REDIS_URL is {without_password(redis_url)})"
-                ) from error
-            if not said:
-                log.warning("waiting up to %g s: %s", STORE_WAIT_SECONDS, error)
-                said = True
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _refuse_eviction(client: Redis) -> None:
-    """Raises StoreNotReady for a Redis that deletes keys when it is full: the log would be the first."""
-    async with answering():
-        memory = await client.info("memory")
-    policy, limit = memory.get("maxmemory_policy", "noeviction"), int(memory.get("maxmemory", 0))
-    if limit and policy != "noeviction":
-        raise StoreNotReady(
-            f"Redis has maxmemory-policy {policy}, which deletes the log when memory is full; "
-            "set it to noeviction"
-        )
-
-
-@asynccontextmanager
-async def _barrier(
-    settings: Settings, redis_url: str, patience_seconds: float
-) -> AsyncIterator[Barrier]:
-    """What DURABILITY asks for, on a connection of its own. Raises StoreNotReady."""
-    if settings.durability is Durability.EVERYSEC:
-        yield NoBarrier()
-        return
-    replicas = 1 if settings.durability is Durability.REPLICATED else 0
-    client = connect(redis_url)
-    try:
-        capabilities = await _patiently(
-            lambda: require_syncing(
-                client, settings.durability, replicated=settings.durability is Durability.REPLICATED
-            ),
-            redis_url,
-        )
-        yield Rounds(client, capabilities, replicas, patience_seconds)
-    finally:
-        await client.aclose()
 
 
 async def require_a_key(settings: Settings, client: Redis) -> None:
@@ -179,7 +86,7 @@ async def running_api(
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(bind(settings.api_host, settings.api_port, "API_PORT"))
         store = await stack.enter_async_context(open_store(settings, redis_url, PATIENCE_SECONDS))
-        await _patiently(lambda: require_a_key(settings, store.client), redis_url)
+        await patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
         app = _traced(create_app(store, bells, settings, is_ready), tracer)
@@ -304,11 +211,3 @@ def _identity(settings: Settings) -> Identity:
         grace_seconds=settings.shutdown_grace_seconds,
         gpus=gpus(),
     )
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":***@")

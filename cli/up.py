@@ -12,13 +12,13 @@ from rich.console import Console
 from cli.demo import MODEL as DEMO_MODEL
 from cli.demo import OLLAMA, demo_model, ollama_answers
 from cli.embedded import embedded_store
+from cli.opening import without_password
 from cli.roles import (
     require_a_key,
     run_worker,
     running_api,
     running_projector,
     stop_on_signals,
-    without_password,
 )
 from cli.serving import bind
 from consumers.worker import Stop

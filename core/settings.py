@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from core.commands import RecoveryPolicy
 from core.durability import Durability
+from core.records import Bounds
 from core.redis import check_url
-from core.store import Bounds
 
 # A queue's name stands in keys, in metrics and in URLs.
 QUEUE_NAME: Final = "[A-Za-z0-9._-]{1,64}"

@@ -15,48 +15,32 @@ from redis.asyncio import Redis
 
 from core import functions
 from core.access import KeyLimits
-from core.appender import Appender, Record, Take, new_record, rewriting
+from core.appender import Appender, Record, rewriting
 from core.batching import Batcher
 from core.commands import Command
 from core.durability import Barrier, NoBarrier, Written
-from core.effects import IN_A_LANE, Counter, effects
+from core.effects import IN_A_LANE
 from core.errors import (
     Conflict,
     DuplicateKey,
-    KeyBusy,
-    NotOwner,
-    QueueFull,
-    RateLimited,
     StoreError,
-    StoreFull,
-    StoreUnavailable,
     UnknownJob,
 )
 from core.events import AnyEvent, JobEvent, Submitted
-from core.fleet import worker_subject
 from core.head import Head, head_of, position_of
 from core.ids import shard_of
 from core.job import decide, evolve, fold
-from core.keys import LaneName, ShardKeys, count_field, in_flight_field
+from core.keys import ShardKeys
 from core.log import LogEntry, entry_of, submitted_in
-from core.rates import FREE, TOKENS, Levels, buckets_of, levels, share
-from core.redis import answering, is_transient
-from core.states import Job, Queued, Running, Scheduled, has_ended
-from core.upcast import newer_than_us
+from core.rates import FREE, Levels
+from core.records import Bounds, lane_key, limit, transition
+from core.redis import answering
+from core.replies import levels_in, log_ids_in, raise_if_over, taken_in
+from core.states import Job, has_ended
 
 _CONFLICTS_MAX: Final = 100
 _LOOK_PATIENCE_SECONDS: Final = 2.0
 UNLIMITED: Final = KeyLimits()
-
-
-class Bounds(Struct, frozen=True, kw_only=True):
-    """What the store takes and keeps."""
-
-    waiting_max: int = 1_000  # Jobs waiting in one queue.
-    scheduled_max: int = 10_000  # Jobs scheduled for one queue.
-    retention_ms: int = 24 * 3_600_000  # How long an ended job, and an idempotency key, are kept.
-    watermark_percent: int = 85  # Of Redis's maxmemory, above which no new jobs are taken.
-    patience_seconds: float = 2.0  # How long an append is sent again while Redis does not answer.
 
 
 class IdempotencyKey(Struct, frozen=True):
@@ -146,8 +130,9 @@ class EventStore:
         """
         keys = self.keys_of(job_id)
         job = evolve(None, submitted)
-        record = self._record(job_id, None, (submitted,), job)
-        self._limit(record, keys, job, limits)
+        shards = len(self.shards)
+        record = transition(keys, job_id, None, (submitted,), job, self.bounds.retention_ms)
+        limit(record, keys, job, limits, self.bounds, shards)
         if idempotency is not None:
             record.idempotency = (
                 keys.idempotency(idempotency.tenant, idempotency.key),
@@ -155,10 +140,10 @@ class EventStore:
                 self.bounds.retention_ms,
             )
         reply = await self._submitters[keys.shard].send(record)
-        left = FREE if record.take is None else self._levels(limits, reply)
+        left = levels_in(record, limits, reply, shards)
         try:
-            self._raise_if_over(record, job, reply, left)
-            recorded = Recorded(job, _log_ids(job_id, reply), left)
+            raise_if_over(record, job, reply, left, shards)
+            recorded = Recorded(job, log_ids_in(job_id, reply), left)
         except DuplicateKey as duplicate:  # Perhaps of a first try that was not confirmed.
             duplicate.left = left
             await self._confirm(duplicate.job_id, 1, None)
@@ -173,7 +158,7 @@ class EventStore:
         key = self.shards[shard].idempotency(idempotency.tenant, idempotency.key)
         async with answering():
             taken: bytes | None = await self.client.execute_command("GET", key)
-        return _taken(taken) if taken is not None else None
+        return taken_in(taken) if taken is not None else None
 
     async def append(
         self,
@@ -192,14 +177,15 @@ class EventStore:
         after = fold(events, before)
         if not events or after is None:
             return Recorded(before, ())
-        record = self._record(job_id, before, events, after)
+        keys = self.keys_of(job_id)
+        record = transition(keys, job_id, before, events, after, self.bounds.retention_ms)
         match proof:
             case Claim(consumer, entry) if isinstance(before, IN_A_LANE):
                 record.owner, record.entry = consumer, entry
-                record.lane = self._lane_key(job_id, before)
+                record.lane = lane_key(keys, before)
             case Fence(claim, worker):
                 record.fence = (claim, worker)
-        recorded = Recorded(after, await self.write(self.keys_of(job_id).shard, record))
+        recorded = Recorded(after, await self.write(keys.shard, record))
         if has_ended(after) or has_ended(before):  # The end of a life, or the beginning of one.
             await self._confirm(job_id, after.version, recorded.log_ids[-1])
         return recorded
@@ -284,82 +270,11 @@ class EventStore:
         reply = await self._appenders[shard].send(record)
         if reply[:2] == [b"refused", b"older_schema"]:
             reply = await self._appenders[shard].send(rewriting(record))
-        return _log_ids(record.subject, reply)
-
-    def _limit(self, record: Record, keys: ShardKeys, job: Job, limits: KeyLimits) -> None:
-        """What the submission of `job` must not exceed. Each shard has its share of what is allowed."""
-        shards = len(self.shards)
-        if job.key is not None:
-            if limits.jobs_in_flight is not None:
-                in_flight = (in_flight_field(job.key), share(limits.jobs_in_flight, shards))
-                record.limits.append(in_flight)
-            if of := buckets_of(limits, shards):
-                record.take = Take(keys.buckets(job.key), of, self.bounds.retention_ms)
-        counter, limit = (
-            (Counter.SCHEDULED, self.bounds.scheduled_max)
-            if isinstance(job, Scheduled)
-            else (Counter.WAITING, self.bounds.waiting_max)
-        )
-        record.limits.append((count_field(counter, job.queue), share(limit, shards)))
-
-    def _raise_if_over(self, record: Record, job: Job, reply: list[Any], left: Levels) -> None:
-        match reply:
-            case [b"refused", b"full", [field, counted], _]:
-                name, depth = field.decode(), int(counted)
-                limit = dict(record.limits)[name]
-                if job.key is not None and name == in_flight_field(job.key):
-                    raise KeyBusy(depth, limit, len(self.shards), left)
-                is_scheduled = isinstance(job, Scheduled)
-                shards = len(self.shards)
-                raise QueueFull(job.queue, depth, limit, shards, left, is_scheduled=is_scheduled)
-            case [b"refused", b"lacking", name, _]:
-                level = left.tokens if name.decode() == TOKENS else left.requests
-                assert level is not None, "it is not held to what it lacks"
-                raise RateLimited(name.decode(), level, left)
-
-    def _levels(self, limits: KeyLimits, reply: list[Any]) -> Levels:
-        match reply:
-            case [b"ok", lacks, *_] | [b"refused", _, _, lacks] if lacks:
-                return levels(limits, len(self.shards), lacks)
-            case _:
-                return FREE
-
-    def _record(
-        self, job_id: str, before: Job | None, events: Sequence[JobEvent], after: Job
-    ) -> Record:
-        keys = self.keys_of(job_id)
-        record = new_record(keys, job_id, before, events, after)
-        effect = effects(before, events, after)
-        for arm in effect.arm:
-            record.arm.append({"timer": arm.timer, "delay_ms": arm.delay_ms, "since": arm.since})
-        record.disarm += effect.disarm
-        record.counts += [(count_field(counter, after.queue), by) for counter, by in effect.counts]
-        if after.key is not None:
-            if effect.in_flight:
-                record.counts.append((in_flight_field(after.key), effect.in_flight))
-            if effect.spends:
-                record.spend = (keys.buckets(after.key), TOKENS, effect.spends)
-        if effect.ended:
-            record.expires_ms = self.bounds.retention_ms
-        elif before is not None and has_ended(before):
-            record.persist = True
-        if effect.leave and isinstance(before, IN_A_LANE):
-            record.leave = self._lane_key(job_id, before)
-            if effect.enter is None:
-                record.clear.append("entry")
-        if effect.enter is not None:
-            name = LaneName(effect.enter, after.queue, after.model)
-            record.enter = (keys.ready(name), str(name), name.serves)
-        if effect.tell is not None:
-            record.ring = worker_subject(effect.tell)
-        return record
+        return log_ids_in(record.subject, reply)
 
     async def _confirm(self, job_id: str, version: int, log_id: str | None) -> None:
         keys = self.keys_of(job_id)
         await self._barrier.confirm(Written(keys.shard, keys.head(job_id), version, log_id))
-
-    def _lane_key(self, job_id: str, job: Queued | Running) -> str:
-        return self.keys_of(job_id).ready(LaneName(job.lane, job.queue, job.model))
 
 
 def _view_command(keys: ShardKeys, job_id: str) -> tuple[Any, ...]:
@@ -373,33 +288,3 @@ def _view_in(reply: Sequence[Any]) -> View | None:
     if head is None:
         return None
     return View(head, submitted_in(first), entry_of(last).event if last else None)
-
-
-def _log_ids(subject: str, reply: list[Any]) -> tuple[str, ...]:
-    """The log ids in an append's reply; its refusals raised."""
-    match reply:
-        case [b"ok", _, *ids]:
-            return tuple(log_id.decode() for log_id in ids)
-        case [b"conflict", flat]:
-            is_job = ":" not in subject
-            newer = head_of(flat) if is_job else None
-            raise Conflict(subject, newer.job if newer else None)
-        case [b"refused", b"duplicate", taken, _]:
-            raise DuplicateKey(*_taken(taken))
-        case [b"refused", b"not_owner", *_]:
-            raise NotOwner(f"{subject} was taken over")
-        case [b"refused", b"newer_schema", schema, _]:
-            raise newer_than_us(f"job {subject}" if ":" not in subject else subject, int(schema))
-        case [b"refused", b"out_of_memory", percent, _]:
-            raise StoreFull(f"Redis uses {percent.decode()} % of its memory: no new jobs")
-        case [b"refused", b"error", bytes() as text, _]:
-            error = StoreUnavailable if is_transient(text.decode()) else StoreError
-            raise error(f"{subject} could not be written: {text.decode()}")
-        case _:
-            raise StoreError(f"{subject} could not be written: {reply!r}")
-
-
-def _taken(stored: bytes) -> tuple[str, str]:
-    """What is kept under an idempotency key: the job, and its request's fingerprint."""
-    job_id, _, fingerprint = stored.decode().partition(" ")
-    return job_id, fingerprint

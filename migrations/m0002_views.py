@@ -3,8 +3,9 @@
 from redis.asyncio import Redis
 
 from core.keys import META
+from core.records import Bounds
 from core.redis import answering
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from projections.generations import all_of, drop
 from projections.keys import VIEWS
 

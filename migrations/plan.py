@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 from core import functions
 from core.errors import StoreNotReady
 from core.keys import META
+from core.records import Bounds
 from core.redis import answering
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from core.upcast import SCHEMA
 from migrations import m0001_functions, m0002_views
 from projections.building import left_to_fold, log_lengths

@@ -15,8 +15,9 @@ from core.errors import FromTheFuture, StoreError, StoreNotReady
 from core.ids import SHARDS_MAX
 from core.keys import META
 from core.lock import FOR_AS_LONG_AS_IT_IS_HELD, MIGRATING, while_locked
+from core.records import Bounds
 from core.redis import answering
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.plan import MIGRATIONS, Kind, Step, plan, required, shards_of
 from projections.building import Progress, build
 from projections.checkpoint import LostTail

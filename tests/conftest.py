@@ -8,8 +8,9 @@ import pytest
 from hypothesis import Phase, settings
 from redis.asyncio import Redis
 
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from tests.servers import SERVERS, RedisServer, running
 

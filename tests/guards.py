@@ -65,7 +65,7 @@ GUARDS = (
     ),
     Guard(
         "limit of a key's jobs in flight",
-        "core/store.py",
+        "core/records.py",
         "if limits.jobs_in_flight is not None:",
         "if False:",
         "tests/store/test_admission.py",
@@ -446,7 +446,7 @@ GUARDS = (
     ),
     Guard(
         "trouble: a wrong password is not waited out",
-        "cli/roles.py",
+        "cli/opening.py",
         "or isinstance(error, StoreDenied)",
         "or False",
         "tests/trouble/test_replies.py",

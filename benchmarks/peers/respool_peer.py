@@ -21,8 +21,9 @@ from core.bells import Bells
 from core.commands import RecoveryPolicy
 from core.events import Submitted
 from core.ids import RANDOM_BITS, job_id
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 
 CONCURRENCY = 128

@@ -23,9 +23,10 @@ from core.bells import Bells
 from core.errors import StoreUnavailable
 from core.key_book import KeyBook, new_secret
 from core.keys import API_KEYS
+from core.records import Bounds
 from core.redis import connect
 from core.settings import Settings
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from tests.api.conftest import Api, OpenApi
 from tests.api.errors import error_of
 from tests.api.keys import OPERATOR, a_key, bearer, revoke

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from tests.api.conftest import Api, serving_api
 from tests.api.errors import error_of

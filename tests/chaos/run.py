@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from core.records import Bounds
 from core.redis import connect
 from core.roster import Roster
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from projections.building import log_lengths
 from projections.generations import serving
 from tests.chaos.cluster import APIS, LEASE_SECONDS, SHARDS, WORKERS, Cluster

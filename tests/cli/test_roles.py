@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from cli import roles
+from cli import opening
 from core.errors import StoreNotReady, StoreUnavailable
 from core.settings import Settings
 from migrations.runner import migrate
@@ -103,10 +103,10 @@ def test_a_worker_without_an_upstream_says_so(server: RedisServer, start: Start)
 async def test_a_redis_that_is_not_there_is_waited_for_and_then_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(roles, "STORE_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(opening, "STORE_WAIT_SECONDS", 0.1)
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
     with pytest.raises(StoreUnavailable) as error:
-        async with roles.open_store(Settings(), url, 1.0):
+        async with opening.open_store(Settings(), url, 1.0):
             pass
     assert "REDIS_URL is redis://:***@127.0.0.1" in str(error.value)
     assert "secret" not in str(error.value)
@@ -120,7 +120,7 @@ async def test_a_redis_that_would_delete_the_log_is_refused(
     await client.config_set("maxmemory-policy", "allkeys-lru")
     try:
         with pytest.raises(StoreNotReady, match="noeviction"):
-            async with roles.open_store(Settings(), server.url, 1.0):
+            async with opening.open_store(Settings(), server.url, 1.0):
                 pass
     finally:
         await client.config_set("maxmemory-policy", "noeviction")

@@ -15,7 +15,8 @@ import pytest
 from redis.asyncio import Redis
 
 from core.keys import META, MIGRATION_LOCK, ShardKeys
-from core.store import Bounds, EventStore
+from core.records import Bounds
+from core.store import EventStore
 from core.upcast import READABLE_FROM
 from migrations.plan import shards_of
 from migrations.runner import migrate

@@ -12,9 +12,10 @@ from consumers.worker import Identity, Stop, Worker
 from core.bells import Bells
 from core.commands import RecoveryPolicy
 from core.events import Usage
+from core.records import Bounds
 from core.redis import connect
 from core.states import Job, has_ended
-from core.store import Bounds, EventStore
+from core.store import EventStore
 
 LEASE_SECONDS = 0.6
 ENDING_SECONDS = 15.0

@@ -11,9 +11,10 @@ import pytest
 
 from core.events import AttemptLost, Claimed, LostBecause
 from core.log import tag_of
+from core.records import Bounds
 from core.redis import connect
 from core.states import Completed, Lane, Queued, Running
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of
 from tests.consumers.workers import (

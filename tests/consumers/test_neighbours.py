@@ -17,10 +17,11 @@ from core.errors import StoreUnavailable
 from core.events import ErrorKind, Priority, WorkerStarted
 from core.fleet import WorkerStatus
 from core.keys import LaneName
+from core.records import Bounds
 from core.redis import connect
 from core.roster import Heartbeat, Roster
 from core.states import Cancelled, Completed, Failed, Lane, Queued, Running
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from core.timers import Timers
 from migrations.runner import migrate
 from tests.conftest import OpenStore

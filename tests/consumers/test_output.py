@@ -5,8 +5,9 @@ import asyncio
 from consumers.writer import OutputWriter
 from core.commands import Claim
 from core.output import Emitter, read_output
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from tests.given import a_job
 from tests.proxy import proxy_to
 from tests.servers import RedisServer

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from cli import roles
+from cli import opening
 from core.roster import Roster
 from core.settings import Settings
 from core.store import EventStore
@@ -41,6 +41,6 @@ async def test_a_store_that_goes_away_as_it_is_looked_at_is_waited_for(
             proxy.cut_in_reply(1)
             return shards
 
-        monkeypatch.setattr(roles, "shard_count", count_and_be_cut_off)
-        async with roles.open_store(Settings(), proxy.url, 1.0) as opened:
+        monkeypatch.setattr(opening, "shard_count", count_and_be_cut_off)
+        async with opening.open_store(Settings(), proxy.url, 1.0) as opened:
             assert await opened.load(await a_job(store)) is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.roles import open_store
+from cli.opening import open_store
 from core.durability import Durability
 from core.redis import connect
 from core.settings import Settings

@@ -12,9 +12,10 @@ import redis
 from core.commands import Cancel
 from core.durability import Durability
 from core.errors import NotDurable
+from core.records import Bounds
 from core.redis import connect
 from core.states import Cancelled
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from tests.api.conftest import OpenApi, open_api
 from tests.api.errors import error_of
 from tests.api.workers import a_worker

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 from core.durability import Durability, InBackground, NoBarrier, Rounds, Written
 from core.errors import DuplicateKey, NotDurable
 from core.persistence import Capabilities, require_syncing
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore, IdempotencyKey
+from core.store import EventStore, IdempotencyKey
 from migrations.runner import migrate
 from tests.api.soon import soon
 from tests.durability.conftest import OpenStore, Power

@@ -12,8 +12,9 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from tests.histories.history import DIGESTS, FOLDER, History, folded, log_entries
 from tests.histories.lives import LIVES, Life

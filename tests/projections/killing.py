@@ -13,8 +13,9 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from projections.building import log_lengths
 from projections.generations import serving

@@ -13,9 +13,10 @@ from msgspec import Struct, structs
 
 from core.events import AttemptLost, Failed, JobEvent, Requeued
 from core.log import tag_of
+from core.records import Bounds
 from core.redis import connect
 from core.states import has_ended
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import shard_count
 from tests.store.audit import audit, whole_log
 

@@ -55,9 +55,9 @@ CHANGES: Final = (
         '"tenant": event.tenant,\n        "region": event.region,',
     ),
     Change(
-        "api/desk.py",
-        "tenant=self.caller.tenant,\n",
-        f"tenant=self.caller.tenant,\n            region='{HERE}',\n",
+        "api/submission.py",
+        "tenant=caller.tenant,\n",
+        f"tenant=caller.tenant,\n        region='{HERE}',\n",
     ),
     Change(
         "core/functions.py",

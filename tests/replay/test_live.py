@@ -15,9 +15,10 @@ from core.commands import Cancel
 from core.errors import QueueFull
 from core.job import CommandRefused
 from core.keys import LaneName
+from core.records import Bounds
 from core.redis import connect
 from core.states import Completed, Lane, Running
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from core.timers import run_timers
 from projections.checkpoint import Held, View
 from projections.generations import serving

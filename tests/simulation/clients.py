@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from random import Random
 
 from api.catalog import Catalog
-from api.desk import Defaults, Desk
+from api.desk import Desk
 from api.errors import ApiError
 from api.schemas import JobView, SubmitJob
+from api.submission import Defaults
 from core.access import DEFAULT_TENANT, Caller, KeyLimits, Scope
 from core.bells import Bells
 from core.commands import Cancel, Command, Requeue

@@ -16,8 +16,9 @@ from core.bells import Bells
 from core.commands import Command
 from core.errors import StoreError
 from core.events import ErrorKind, Usage
+from core.records import Bounds
 from core.roster import Roster
-from core.store import Bounds, EventStore, Recorded
+from core.store import EventStore, Recorded
 from tests.simulation.network import Network, Process, SimulatedRedis
 from tests.simulation.witness import Broken, Sent, Witness
 

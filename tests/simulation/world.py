@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from consumers.execute import LossLimits
 from core.commands import RecoveryPolicy
+from core.records import Bounds
 from core.states import has_ended
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from tests.simulation.clients import Acquired, Client
 from tests.simulation.network import DirectRedis, Network, Process, Weather
 from tests.simulation.server import Server

@@ -14,8 +14,9 @@ from core.errors import DuplicateKey, KeyBusy, OverLimit, QueueFull, RateLimited
 from core.events import LostBecause, Timings, Usage
 from core.keys import in_flight_field
 from core.rates import FILLS_IN_MS
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore, IdempotencyKey, Recorded
+from core.store import EventStore, IdempotencyKey, Recorded
 from tests.conftest import OpenStore
 from tests.given import CHAT, a_job, new_id, submitted
 from tests.servers import RedisServer

@@ -22,10 +22,11 @@ from core.errors import (
 )
 from core.events import Enqueued, Kind, Submitted, Timings
 from core.job import CommandRefused, decide
+from core.records import Bounds
 from core.redis import connect
 from core.states import Cancelled, Queued
-from core.store import Bounds, EventStore, Fence, IdempotencyKey
 from core.store import Claim as Proof
+from core.store import EventStore, Fence, IdempotencyKey
 from tests.conftest import OpenStore
 from tests.given import CHAT, a_job, new_id, submitted
 from tests.releases.newer import is_newer

@@ -29,11 +29,12 @@ from core.commands import (
 from core.errors import Conflict, NotOwner
 from core.events import ErrorKind, JobError, LostBecause, Priority, Timings
 from core.job import CommandRefused, decide
+from core.records import Bounds
 from core.redis import connect
 from core.roster import Roster
 from core.states import Job, Queued
-from core.store import Bounds, EventStore
 from core.store import Claim as Proof
+from core.store import EventStore
 from core.timers import Timers
 from migrations.runner import migrate
 from tests.given import CHAT, new_id, submitted

@@ -8,7 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from core.keys import META, MIGRATION_LOCK
-from core.store import Bounds, EventStore
+from core.records import Bounds
+from core.store import EventStore
 from migrations.plan import plan, shards_of
 from migrations.rollback import plan_rollback, roll_back
 from migrations.runner import migrate

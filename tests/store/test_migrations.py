@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from core import functions, lock
 from core.errors import FromTheFuture, StoreNotReady, StoreUnavailable
 from core.keys import META, MIGRATION_LOCK
-from core.store import Bounds, EventStore
+from core.records import Bounds
+from core.store import EventStore
 from migrations.plan import MIGRATIONS, Kind, Step, difference, plan
 from migrations.runner import Begun, CannotFold, Done, Event, Waiting, migrate, shard_count
 from projections.building import Progress, build

@@ -13,8 +13,9 @@ from core.commands import Cancel
 from core.effects import Timer
 from core.keys import timer_member
 from core.log import tag_of
+from core.records import Bounds
 from core.states import Cancelled, Expired, Queued, Scheduled
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from core.timers import BATCH, Timers
 from core.upcast import stamp
 from tests.conftest import OpenStore

@@ -28,11 +28,12 @@ from core.events import (
 from core.fleet import WorkerStatus
 from core.job import decide
 from core.queues import Queues
+from core.records import Bounds
 from core.redis import connect
 from core.roster import Heartbeat, Roster
 from core.states import Job, Running, has_ended
-from core.store import Bounds, EventStore, IdempotencyKey
 from core.store import Claim as Proof
+from core.store import EventStore, IdempotencyKey
 from migrations.runner import migrate
 from tests.consumers.fleet import Scripted, a_worker
 from tests.given import new_id, submitted

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from core.keys import META
 from core.queues import Queues
+from core.records import Bounds
 from core.roster import Roster
 from core.states import STATUSES, Job, Lane, Queued, Running, status_of
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate, shard_count
 from tests.consumers.fleet import Scripted, a_worker, ended
 from tests.projections.views import catch_up, check_views

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from api.app import PATIENCE_SECONDS
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from migrations.runner import migrate
 from tests.api.conftest import CHAT, Api, serving_api
 from tests.api.errors import error_of

@@ -13,9 +13,10 @@ from core import functions
 from core.commands import Claim, Complete
 from core.errors import StoreUnavailable
 from core.events import Timings
+from core.records import Bounds
 from core.redis import connect
 from core.states import Completed
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from tests.api.soon import soon
 from tests.api.sse import streaming
 from tests.consumers.fleet import Scripted, a_worker, ended, types_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli import roles
+from cli import opening
 from core.errors import (
     StoreDenied,
     StoreError,
@@ -121,9 +121,9 @@ async def test_a_new_connection_costs_no_round_trip_before_its_first_call(
 
 async def test_a_wrong_password_is_not_waited_for_to_become_right(tmp_path: Path) -> None:
     with running(valkey(tmp_path, "--requirepass", "right", password="right")) as server:
-        async with asyncio.timeout(roles.STORE_WAIT_SECONDS / 3):
+        async with asyncio.timeout(opening.STORE_WAIT_SECONDS / 3):
             with pytest.raises(StoreDenied, match=r"REDIS_URL is redis://:\*\*\*@"):
-                async with roles.open_store(Settings(), server.url.replace("right", "wrong"), 1.0):
+                async with opening.open_store(Settings(), server.url.replace("right", "wrong"), 1.0):
                     pass
 
 

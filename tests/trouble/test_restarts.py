@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from core.fleet import WorkerStatus
+from core.records import Bounds
 from core.roster import Roster
 from core.states import Completed
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from core.tail import TailWatch
 from migrations.runner import migrate
 from tests.api.errors import error_of
