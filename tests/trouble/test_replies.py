@@ -123,7 +123,9 @@ async def test_a_wrong_password_is_not_waited_for_to_become_right(tmp_path: Path
     with running(valkey(tmp_path, "--requirepass", "right", password="right")) as server:
         async with asyncio.timeout(opening.STORE_WAIT_SECONDS / 3):
             with pytest.raises(StoreDenied, match=r"REDIS_URL is redis://:\*\*\*@"):
-                async with opening.open_store(Settings(), server.url.replace("right", "wrong"), 1.0):
+                async with opening.open_store(
+                    Settings(), server.url.replace("right", "wrong"), 1.0
+                ):
                     pass
 
 

@@ -1,0 +1,13 @@
+"""Every guard of the product, and what the code is without it; a file for each room of the code."""
+
+from tests.guards import api, cli, consumers, core, lua, projections
+from tests.guards.guard import Guard
+
+GUARDS: tuple[Guard, ...] = (
+    *api.GUARDS,
+    *cli.GUARDS,
+    *consumers.GUARDS,
+    *core.GUARDS,
+    *lua.GUARDS,
+    *projections.GUARDS,
+)
