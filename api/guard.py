@@ -1,5 +1,6 @@
 """In front of everything: whose key a request has. What it may do with it, the route says (`api.access`)."""
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Final
 
@@ -41,7 +42,7 @@ class Guard:
             return
         scope["state"]["caller"] = caller
         if caller.key is not None:
-            send = _While(self._keyring, caller, send)
+            send = _While(self._keyring, caller, scope, send)
         await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Caller:
@@ -50,22 +51,23 @@ class Guard:
         secret = _secret(scope)
         if secret is None:
             if self._required:
-                raise _unauthorized("missing_api_key", "an API key is needed")
+                raise _unauthorized(scope, "missing_api_key", "an API key is needed")
             return ANYBODY
         caller = self._keyring.caller(secret)
         if caller is not None:
             return caller
         if self._required:
-            raise _unauthorized("invalid_api_key", "there is no such API key, or it is over")
+            raise _unauthorized(scope, "invalid_api_key", "there is no such API key, or it is over")
         return ANYBODY
 
 
 class _While:
     """An answer that comes only while its caller's key is good: a stream ends with its key."""
 
-    def __init__(self, keyring: Keyring, caller: Caller, send: Send) -> None:
+    def __init__(self, keyring: Keyring, caller: Caller, scope: Scope, send: Send) -> None:
         self._keyring = keyring
         self._caller = caller
+        self._scope = scope
         self._send = send
         self._has_begun = self._is_over = False
 
@@ -83,22 +85,42 @@ class _While:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             why = "the API key was revoked, or has expired, since the request began"
-            await _answer(self._send, _unauthorized("invalid_api_key", why))
+            await _answer(self._send, _unauthorized(self._scope, "invalid_api_key", why))
 
 
 def _secret(scope: Scope) -> bytes | None:
-    """What follows `Authorization: Bearer`; None if there is none."""
+    """What follows `Authorization: Bearer`; for a page also a password, as a browser asks for it."""
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, secret = value.partition(b" ")
-            return secret.strip() or None if scheme.lower() == b"bearer" else None
+            if scheme.lower() == b"bearer":
+                return secret.strip() or None
+            return _password(secret) if scheme.lower() == b"basic" and _is_a_page(scope) else None
     return None
 
 
-def _unauthorized(code: str, why: str) -> ApiError:
+def _is_a_page(scope: Scope) -> bool:
+    """Say whether people look at a path. Nowhere else is a password taken.
+
+    Browsers send it along with whatever another site has them ask for.
+    """
+    return scope["path"].startswith("/docs") or scope["path"] == "/openapi.json"
+
+
+def _password(credentials: bytes) -> bytes | None:
+    """The password of RFC 7617's basic credentials, whatever the user's name."""
+    try:
+        return b64decode(credentials, validate=True).partition(b":")[2] or None
+    except ValueError:
+        return None
+
+
+def _unauthorized(scope: Scope, code: str, why: str) -> ApiError:
     challenge = 'Bearer realm="respool"'
     if code == "invalid_api_key":
         challenge += ', error="invalid_token"'
+    if _is_a_page(scope):
+        challenge += ', Basic realm="respool: a key as the password", charset="UTF-8"'
     message = f"{why}; send it as `Authorization: Bearer KEY`, and `respool keys make` makes one"
     return ApiError(401, code, message, headers={"WWW-Authenticate": challenge})
 

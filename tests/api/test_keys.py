@@ -48,9 +48,29 @@ async def test_without_a_key_there_is_nothing_but_health(locked: Api) -> None:
     for path in closed:
         answer = await locked.http.get(path)
         error_of(answer, 401, "missing_api_key")
-        assert answer.headers["www-authenticate"] == 'Bearer realm="respool"'
+        assert answer.headers["www-authenticate"].startswith('Bearer realm="respool"')
     for path in OPEN:
         assert (await locked.http.get(path)).status_code != 401
+
+
+async def test_a_browser_asks_for_the_key_of_the_documentation_as_a_password(
+    store: EventStore, open_api: OpenApi
+) -> None:
+    api = await open_api(store, openai_api_key_required=True, openai_api_key=OPERATOR)
+    asked = await api.http.get("/docs")
+    assert "Basic realm=" in asked.headers["www-authenticate"]
+    for path in ("/docs", "/openapi.json"):
+        assert (await api.http.get(path, auth=("anybody", OPERATOR))).status_code == 200
+        assert (await api.http.get(path, auth=("anybody", "a guess"))).status_code == 401
+
+
+async def test_a_password_opens_nothing_that_another_site_could_ask_a_browser_for(
+    store: EventStore, open_api: OpenApi
+) -> None:
+    api = await open_api(store, openai_api_key_required=True, openai_api_key=OPERATOR)
+    answer = await api.http.get("/v1/jobs", auth=("anybody", OPERATOR))
+    assert answer.status_code == 401
+    assert "Basic" not in answer.headers["www-authenticate"]
 
 
 async def test_no_path_or_method_leads_around_the_guard(locked: Api) -> None:
