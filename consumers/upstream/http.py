@@ -34,6 +34,16 @@ _NO_CONNECTION: Final = (
 )
 
 
+_CLOSED: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+
+
+class _Request:
+    """What one request of ours learns on its way."""
+
+    def __init__(self) -> None:
+        self.is_on_kept_connection = False
+
+
 class HttpServer:
     """An inference server at a URL. Made, used and closed in one event loop."""
 
@@ -48,6 +58,7 @@ class HttpServer:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_seconds),
             trust_env=False,  # A proxy of the host must not see prompts.
+            trace_configs=[_told_of_kept_connections()],
         )
 
     async def aclose(self) -> None:
@@ -93,13 +104,30 @@ class HttpServer:
     async def _send(
         self, method: str, path: str, body: bytes | None = None, traceparent: str | None = None
     ) -> aiohttp.ClientResponse:
-        return await self._session.request(
-            method,
-            URL(f"{self.address}/{path}", encoded=True),
-            data=body,
-            headers=_headers(traceparent),
-            allow_redirects=False,
-        )
+        """The head of an answer.
+
+        A server may close a kept connection just as it is used again (llama.cpp's closes each after a
+        stream), and then has not seen the request: it is sent again, in the end on a new connection
+        (RFC 9112, section 9.3.1). No connection to be had then is what became of the first.
+        """
+        closed: aiohttp.ClientError | None = None
+        while True:
+            request = _Request()
+            try:
+                return await self._session.request(
+                    method,
+                    URL(f"{self.address}/{path}", encoded=True),
+                    data=body,
+                    headers=_headers(traceparent),
+                    allow_redirects=False,
+                    trace_request_ctx=request,
+                )
+            except _NO_CONNECTION as error:
+                raise closed or error from None
+            except _CLOSED as error:
+                if not request.is_on_kept_connection:
+                    raise
+                closed = error
 
     @asynccontextmanager
     async def _within(
@@ -128,6 +156,15 @@ class HttpServer:
         except (aiohttp.ClientError, OSError) as error:
             message = f"{self.address} broke off: {str(error) or type(error).__name__}"
             raise UpstreamError(ErrorKind.LOST_STREAM, message) from error
+
+
+def _told_of_kept_connections() -> aiohttp.TraceConfig:
+    async def note(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
+        context.trace_request_ctx.is_on_kept_connection = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(note)
+    return config
 
 
 def _headers(traceparent: str | None) -> dict[str, str]:

@@ -17,6 +17,13 @@ from tests.releases.newer import is_newer, subject_is_newer
 SSE = {"Accept": "text/event-stream"}
 
 
+async def a_newer_release_writes(store: EventStore, job: str) -> None:
+    """What this release cannot read, while somebody waits for the job."""
+    await is_newer(store, job, readable=False)
+    await store.client.hincrby(store.keys_of(job).head(job), "version", 1)
+    await store.client.publish(f"respool:bell:{job}", "2")
+
+
 async def asked(api: Api, job: str) -> list[httpx.Response]:
     """Everything that reads a job."""
     path = f"/v1/jobs/{job}"
@@ -69,8 +76,7 @@ async def test_a_stream_that_can_be_read_no_further_says_why_and_ends(
         await stream.take(before)
         while not api.bells._channels.get(f"respool:bell:{job}"):
             await asyncio.sleep(0.01)
-        await is_newer(store, job, readable=False)
-        await store.client.publish(f"respool:bell:{job}", "2")
+        await a_newer_release_writes(store, job)
         last = await stream.next()
         assert last.event == "error"
         assert last.json()["error"]["code"] == "store_newer"
@@ -82,8 +88,7 @@ async def test_a_poll_ends_when_the_job_can_be_read_no_more(api: Api, store: Eve
     polling = asyncio.create_task(api.http.get(f"/v1/jobs/{job}", params={"wait": 15}))
     while not api.bells._channels.get(f"respool:bell:{job}"):
         await asyncio.sleep(0.01)
-    await is_newer(store, job, readable=False)
-    await store.client.publish(f"respool:bell:{job}", "2")
+    await a_newer_release_writes(store, job)
     async with asyncio.timeout(5):
         is_refused(await polling, job)
 
@@ -96,8 +101,7 @@ async def test_a_caller_who_waits_learns_which_job_goes_on_and_is_not_to_ask_aga
     asking = asyncio.create_task(api.http.post("/v1/chat/completions", json=body))
     await script.called.wait()
     [job] = {entry.subject for entry in await store.feed(0, "0-0") if ":" not in entry.subject}
-    await is_newer(store, job, readable=False)
-    await store.client.publish(f"respool:bell:{job}", "2")
+    await a_newer_release_writes(store, job)
     async with asyncio.timeout(5):
         answer = await asking
     error = error_of(answer, 503, "store_newer")
@@ -111,8 +115,7 @@ async def test_a_job_is_accepted_though_its_submitter_cannot_wait_for_it(
     posting = asyncio.create_task(api.post({"Prefer": "wait=15"}))
     await script.called.wait()
     [job] = {entry.subject for entry in await store.feed(0, "0-0") if ":" not in entry.subject}
-    await is_newer(store, job, readable=False)
-    await store.client.publish(f"respool:bell:{job}", "2")
+    await a_newer_release_writes(store, job)
     async with asyncio.timeout(5):
         answer = await posting
     assert (answer.status_code, answer.json()["id"]) == (202, job)

@@ -25,10 +25,11 @@ ASK: list[ChatCompletionMessageParam] = [
     {"role": "user", "content": "What is the capital of France?"}
 ]
 TOKENS = 7  # The capital of France is Paris.
-# As many as would take far longer than the test: the base model goes on and on.
+# As many as would take far longer than the test: the base model goes on and on, for nothing it says
+# is where it stops.
 LONG_TOKENS = 2_000
 LONG: dict[str, Any] = {"model": CHAT_MODEL, "messages": ASK, "max_tokens": LONG_TOKENS}
-LONG["extra_body"] = {"ignore_eos": True}
+LONG |= {"stop": ["nothing that it says"], "extra_body": {"ignore_eos": True}}
 WATCHED_SECONDS = 0.5
 
 
@@ -170,14 +171,20 @@ def test_what_is_wrong_with_a_request_is_a_typed_error(site: Site) -> None:
     assert site.job(too_long.value.response.headers["x-job-id"])["status"] == "failed"
 
 
-def test_a_full_queue_is_a_rate_limit_after_the_client_s_own_retries(site: Site) -> None:
+def test_a_full_queue_is_a_rate_limit_after_the_client_s_own_retries(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     httpx.post(f"{site.url}/v1/queues/full/pause").raise_for_status()
     body = {"model": CHAT_MODEL, "queue": "full", "request": {"messages": ASK}}
     for _ in range(QUEUE_LIMIT):
         httpx.post(f"{site.url}/v1/jobs", json=body).raise_for_status()
+    waits: list[float] = []
+    monkeypatch.setattr("openai._base_client.time.sleep", waits.append)  # It would be a minute.
     with site.client(max_retries=1) as client, pytest.raises(openai.RateLimitError) as full:
         chat(client, extra_headers={"x-respool-queue": "full"})
     assert full.value.code == "queue_full"
+    [waited] = waits
+    assert 1 <= waited <= 60
     assert full.value.request.headers["x-stainless-retry-count"] == "1"
     assert 1 <= int(full.value.response.headers["retry-after"]) <= 60
 
@@ -194,7 +201,7 @@ def stops_generating(site: Site, before: int) -> None:
 def test_a_client_whose_time_is_over_stops_the_generation(site: Site) -> None:
     before = site.decoded()
     with site.client() as client:
-        impatient = client.with_options(timeout=3)
+        impatient = client.with_options(timeout=1)
         with pytest.raises(openai.APITimeoutError):
             impatient.chat.completions.create(**LONG)
     stops_generating(site, before)

@@ -6,7 +6,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 from consumers.upstream.openai import OpenAIUpstream
-from tests.upstream.asking import PATIENT, ask, call
+from core.events import ErrorKind
+from tests.upstream.asking import PATIENT, ask, call, fails
 from tests.upstream.behaving import HELLO
 
 _HEAD: Final = (
@@ -24,6 +25,9 @@ class Keeping:
         self.url = ""
         self.connections = 0
         self.closed = asyncio.Event()
+        self.closes = False  # A connection, as soon as it has sent an answer on it.
+        self.dies = False  # Of the next request.
+        self.listens: asyncio.Server | None = None
         self._answer = answer
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,7 +37,12 @@ class Keeping:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
                 await reader.readexactly(int(length))
+                if self.dies and self.listens:
+                    self.listens.close()
+                    break
                 writer.write(self._answer)
+                if self.closes:
+                    break
         self.closed.set()
         writer.close()
 
@@ -41,7 +50,7 @@ class Keeping:
 @asynccontextmanager
 async def keeping(answer: bytes) -> AsyncIterator[tuple[Keeping, OpenAIUpstream]]:
     keeping = Keeping(answer)
-    server = await asyncio.start_server(keeping.converse, "127.0.0.1", 0)
+    server = keeping.listens = await asyncio.start_server(keeping.converse, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     keeping.url = f"http://{host}:{port}"
     upstream = OpenAIUpstream(keeping.url, None, PATIENT)
@@ -66,3 +75,19 @@ async def test_a_connection_whose_stream_is_left_is_closed() -> None:
             await anext(stream)
         async with asyncio.timeout(10):
             await server.closed.wait()
+
+
+async def test_a_kept_connection_that_the_server_has_closed_costs_no_request() -> None:
+    async with keeping(_WHOLE) as (server, upstream):
+        server.closes = True
+        for _ in range(20):  # Not each is used again before its end is noticed.
+            await ask(upstream, call())
+        assert server.connections == 20
+
+
+async def test_a_server_that_dies_of_a_request_on_a_kept_connection_broke_off() -> None:
+    async with keeping(_WHOLE) as (server, upstream):
+        await ask(upstream, call())
+        server.dies = True
+        with fails(ErrorKind.LOST_STREAM):
+            await ask(upstream, call())
