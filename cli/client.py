@@ -9,11 +9,13 @@ from urllib.parse import quote
 import click
 import httpx
 
+from core.errors import Mendable
+
 DEFAULT_URL: Final = "http://127.0.0.1:18080"
 _TIMEOUT: Final = httpx.Timeout(10.0, read=330.0)  # Above the longest wait that the API grants.
 
 
-class ClientError(Exception):
+class ClientError(Mendable):
     """The API refused, or does not answer; the message is for the user."""
 
 

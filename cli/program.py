@@ -1,4 +1,4 @@
-"""The `respool` program: loads the command line, and leaves without a word if stopped meanwhile."""
+"""The `respool` program: runs the command line, and leaves without a word if stopped while that loads."""
 
 import os
 import signal
@@ -10,15 +10,11 @@ _ROLES: Final = ("api", "projector", "up", "worker")
 
 
 def main() -> None:
-    """Run the command line.
-
-    Its imports take half a second. Ctrl-C during that is no stack trace, and a role that is told to stop
-    has stopped.
-    """
+    """Run the command line. A role that is told to stop while its half second of imports goes on has stopped."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:2] and sys.argv[1] in _ROLES:
         signal.signal(signal.SIGTERM, _leave)
-    from cli.main import main as run  # noqa: PLC0415 - what takes the half second.
+    from cli.main import main as run  # noqa: PLC0415 - only now does Ctrl-C end it without a stack trace.
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

@@ -11,6 +11,7 @@ import uvicorn
 from litestar.types import ASGIApp
 
 from cli.protocol import WireLimits, bounded
+from core.errors import Mendable
 from core.redis import REPLY_TIMEOUT_SECONDS
 
 # For open requests. Whoever waits for a Redis that hangs has an answer by then; to be cut off would be
@@ -23,7 +24,7 @@ _STARTED_POLL_SECONDS: Final = 0.01
 _KEEP_ALIVE_SECONDS: Final = 75
 
 
-class PortTaken(Exception):
+class PortTaken(Mendable):
     """Somebody else listens there; the message names the variable to change."""
 
 

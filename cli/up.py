@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+import click
 from msgspec import Struct
 from rich.console import Console
 
@@ -13,15 +14,12 @@ from cli.demo import MODEL as DEMO_MODEL
 from cli.demo import OLLAMA, demo_model, ollama_answers
 from cli.embedded import embedded_store
 from cli.opening import without_password
-from cli.roles import (
-    require_a_key,
-    run_worker,
-    running_api,
-    running_projector,
-    stop_on_signals,
-)
+from cli.process import run_role, settings_of_environment, stop_on_signals, traced
+from cli.roles.api import require_a_key, running_api
+from cli.roles.projector import running_projector
+from cli.roles.worker import run_worker
 from cli.serving import bind
-from consumers.worker import Stop
+from consumers.stop import Stop
 from core.durability import Durability
 from core.errors import StoreError
 from core.redis import REPLY_TIMEOUT_SECONDS, connect
@@ -37,6 +35,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS: Final = 1.0
+_PORT: Final = "18080"
+
+
+@click.command()
+def up() -> None:
+    """Run everything on this machine: store, API, worker and, without an UPSTREAM_URL, a model.
+
+    \b
+    Example: respool up
+             UPSTREAM_URL=http://localhost:8000 WORKER_CONCURRENCY=8 respool up
+    """
+    settings = settings_of_environment(API_PORT=_PORT, LOG_LEVEL="warning")
+    with traced(settings, "respool") as tracer:
+        run_role(lambda: run_everything(settings, Console(stderr=False), tracer))
 
 
 class _Started(Struct, frozen=True):
@@ -49,7 +61,9 @@ class _Started(Struct, frozen=True):
     needs_key: bool
 
 
-async def up(settings: Settings, console: Console, tracer: "Tracer | None" = None) -> None:
+async def run_everything(
+    settings: Settings, console: Console, tracer: "Tracer | None" = None
+) -> None:
     """Start everything, serve until asked to stop, and leave nothing running."""
     if settings.redis_url is None and settings.durability is Durability.REPLICATED:
         raise SettingsError(

@@ -9,10 +9,10 @@ ends the process: the leases run out, and others recover.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -22,6 +22,7 @@ from consumers.execute import Executor, LossLimits
 from consumers.leases import RENEWALS_PER_LEASE, Interruption, Leases
 from consumers.models import ServedModels
 from consumers.recovery import Recovery
+from consumers.stop import Stop
 from consumers.upstream.base import Upstream
 from core.bells import Bells
 from core.errors import StoreError
@@ -60,37 +61,6 @@ class Identity(Struct, frozen=True, kw_only=True):
     lease_seconds: float
     grace_seconds: float
     gpus: tuple[Gpu, ...] = ()
-
-
-class Stop:
-    """How somebody asks a worker to stop: once to finish its jobs, twice to give them back now."""
-
-    def __init__(self) -> None:
-        self.draining = asyncio.Event()
-        self.now = asyncio.Event()
-
-        self._on_drain: tuple[Callable[[], None], ...] = ()
-
-    def on_drain(self, *callbacks: Callable[[], None]) -> None:
-        """Call these when the first request comes; it must not have to wait for anything."""
-        self._on_drain = callbacks
-
-    async def unless_asked(self, starting: Coroutine[Any, Any, Result]) -> Result | None:
-        """What `starting` returns or raises; None if somebody asks first, and then it is cancelled."""
-        working = asyncio.ensure_future(starting)
-        asking = asyncio.ensure_future(self.draining.wait())
-        try:
-            await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
-        finally:
-            working.cancel()
-            asking.cancel()
-            await asyncio.gather(working, asking, return_exceptions=True)
-
-    def ask(self) -> None:
-        (self.now if self.draining.is_set() else self.draining).set()
-        for callback in self._on_drain:
-            callback()
 
 
 class Worker:

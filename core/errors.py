@@ -25,6 +25,10 @@ from core.rates import FREE, Level, Levels
 from core.states import Job
 
 
+class Mendable(Exception):
+    """What whoever runs a command can mend: the command ends with its message, and no stack trace."""
+
+
 class RespoolError(Exception):
     """Everything that this package raises on purpose."""
 
@@ -104,7 +108,7 @@ def _on_each(shards: int) -> str:
     return f" on each of {shards} shards" if shards > 1 else ""
 
 
-class StoreError(RespoolError):
+class StoreError(RespoolError, Mendable):
     """The store cannot do it, whatever the job."""
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from core.commands import RecoveryPolicy
 from core.durability import Durability
+from core.errors import Mendable
 from core.records import Bounds
 from core.redis import check_url
 
@@ -20,7 +21,7 @@ from core.redis import check_url
 QUEUE_NAME: Final = "[A-Za-z0-9._-]{1,64}"
 
 
-class SettingsError(Exception):
+class SettingsError(Mendable):
     """Some variables have values that are not theirs; one line for each."""
 
 

@@ -12,11 +12,12 @@ from msgspec import Raw
 from stopwatch import REQUEST, RESULT, SUBMITTERS, Backlog, Timed, Way, main, submit_from_tasks
 
 from cli.loop import run as run_loop
-from cli.roles import spans_of
+from cli.roles.worker import spans_of
 from cli.telemetry import exporting_spans
 from consumers.execute import LossLimits
+from consumers.stop import Stop
 from consumers.upstream.base import Answer, Call
-from consumers.worker import Identity, Stop, Worker
+from consumers.worker import Identity, Worker
 from core.bells import Bells
 from core.commands import RecoveryPolicy
 from core.events import Submitted

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.roles import running_api
+from cli.roles.api import running_api
 from core.access import Scope
 from core.api_keys import KeyMade, KeyRevoked, digest_of
 from core.key_book import KeyBook, new_key_id

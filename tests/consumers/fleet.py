@@ -7,8 +7,9 @@ from itertools import count
 from typing import Protocol
 
 from consumers.execute import LossLimits
+from consumers.stop import Stop
 from consumers.upstream.base import Answer, Call, Chunk, Upstream, UpstreamError
-from consumers.worker import Identity, Stop, Worker
+from consumers.worker import Identity, Worker
 from core.bells import Bells
 from core.commands import RecoveryPolicy
 from core.events import Usage

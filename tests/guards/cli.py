@@ -19,7 +19,7 @@ GUARDS = (
     ),
     Guard(
         "keys: required, and none there",
-        "cli/roles.py",
+        "cli/roles/api.py",
         "    if not book.has_live:",
         "    if False:",
         "tests/cli/test_keys_required.py",

@@ -9,8 +9,9 @@ from typing import Any
 
 from consumers.execute import LossLimits
 from consumers.recovery import Recovery
+from consumers.stop import Stop
 from consumers.upstream.base import Answer, Call, Chunk, UpstreamError
-from consumers.worker import Identity, Stop, Worker
+from consumers.worker import Identity, Worker
 from core.appender import Record
 from core.bells import Bells
 from core.commands import Command

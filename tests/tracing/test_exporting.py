@@ -23,17 +23,19 @@ import asyncio, sys
 import litestar, redis.asyncio
 litestar.Litestar([])
 theirs = set(sys.modules)
-from cli import main, roles, telemetry
-from consumers.worker import Stop
+from cli import telemetry
+from cli.roles import api as api_role
+from cli.roles import worker as worker_role
+from consumers.stop import Stop
 from core.settings import Settings
 import httpx
 
 async def one_job(url, tracer):
     stop, ready = Stop(), asyncio.Event()
-    async with roles.running_api(Settings(api_port=0), url, tracer=tracer) as api:
+    async with api_role.running_api(Settings(api_port=0), url, tracer=tracer) as api:
         settings = Settings(worker_port=0)
         working = asyncio.create_task(
-            roles.run_worker(settings, url, "echo:", stop, ready.set, tracer)
+            worker_role.run_worker(settings, url, "echo:", stop, ready.set, tracer)
         )
         await ready.wait()
         body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
