@@ -37,7 +37,7 @@ run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a 
 	@exec $(BIN)/respool up
 
 test: install ## Run every test that this machine can run
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 simulation: install ## Play seeded storms of faults for an hour; HOURS=8 for longer
 	$(BIN)/python -m tests.simulation --hours $(HOURS)

@@ -26,9 +26,9 @@ from tests.projections.views import catch_up
 ASKED = {"model": "echo", **CHAT}
 
 
-async def with_limits(api: Api, **limits: int) -> dict[str, str]:
+async def with_limits(api: Api, name: str = "a-key", **limits: int) -> dict[str, str]:
     """The header of a new key with these limits, once the API knows it."""
-    headers = bearer(await a_key(api.store, limits=KeyLimits(**limits)))
+    headers = bearer(await a_key(api.store, name, limits=KeyLimits(**limits)))
 
     async def is_known() -> bool:
         return (await api.http.get("/v1/models", headers=headers)).status_code == 200
@@ -66,12 +66,8 @@ async def test_requests_a_minute_are_counted_down_and_then_refused(locked: Api) 
     assert refused.headers["x-ratelimit-reset-requests"].endswith("s")
     assert 20 <= int(refused.headers["retry-after"]) <= 30
     assert "x-ratelimit-limit-tokens" not in refused.headers
-    other = await with_limits_of_another(locked)
+    other = await with_limits(locked, "another", requests_per_minute=1)
     assert (await locked.post(other)).status_code == 202
-
-
-async def with_limits_of_another(api: Api) -> dict[str, str]:
-    return bearer(await a_key(api.store, name="another", limits=KeyLimits(requests_per_minute=1)))
 
 
 async def test_tokens_a_minute_are_paid_for_by_what_was_answered(

@@ -338,7 +338,7 @@ async def test_everybody_shares_one_reading_of_the_log_and_it_ends_with_the_last
             assert await next_of(stream, 1) == [("submitted", job)]
         assert await blocked(store) <= before + 1
     await soon(lambda: is_blocked(store, before))
-    assert api.desk.firehose.ring is None
+    await soon(lambda: api.desk.firehose.ring is None)
 
 
 async def blocked(store: EventStore) -> int:
