@@ -254,8 +254,9 @@ async def test_a_worker_lost_after_it_ends_the_stream_with_an_error_that_names_t
     said = [(await anext(stream)).choices[0].delta.content]
     job_id = await the_job(store)
     await lose(store, job_id, 1)  # Nothing more is said by whoever takes it next.
-    with pytest.raises(openai.APIError, match="is lost") as broken:
-        said += [one.choices[0].delta.content async for one in stream]
+    async with asyncio.timeout(20):
+        with pytest.raises(openai.APIError, match="is lost") as broken:
+            said += [one.choices[0].delta.content async for one in stream]
     assert said == ["hello"]
     assert isinstance(broken.value.body, dict)
     assert broken.value.body["job_id"] == job_id
