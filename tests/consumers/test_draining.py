@@ -129,7 +129,7 @@ async def test_nothing_is_claimed_once_a_worker_was_told_to_stop(
 @pytest.fixture
 async def mortal(tmp_path: Path) -> AsyncIterator[tuple[RedisServer, EventStore]]:
     """A server of the test's own, which keeps what it has on disk, and its store."""
-    server = valkey(tmp_path, "--appendonly", "yes")
+    server = valkey(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
     server.start()
     client = connect(server.url)
     await migrate(client)

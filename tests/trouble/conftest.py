@@ -82,5 +82,5 @@ async def a_site(folder: Path, *options: str) -> AsyncIterator[Site]:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A site whose Redis has its log on disk."""
-    async with a_site(tmp_path, "--appendonly", "yes") as site:
+    async with a_site(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as site:
         yield site
