@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from cli.client import ClientError, call, json_option, url_option
+from cli.tables import add_row, console, new_table
 
 _EVERY_SECONDS: Final = 1.0
-_PIPED_WIDTH: Final = 250
 
 watch_option = click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
 
@@ -115,7 +115,7 @@ def _show(
         click.echo(json.dumps(ask()))
     else:
         answer = ask()
-        _console().print(_shown(answer, tables))
+        console().print(_shown(answer, tables))
         if answer.get("cursor"):
             click.echo(f"more: --cursor {answer['cursor']}", err=True)
 
@@ -133,7 +133,7 @@ def _watch(
             if as_json:
                 click.echo(json.dumps(answer))
             else:
-                _console().print(_shown(answer, tables))
+                console().print(_shown(answer, tables))
             time.sleep(_EVERY_SECONDS)
     with Live(_shown(ask(), tables), auto_refresh=False, screen=False) as live:
         while True:
@@ -144,49 +144,31 @@ def _watch(
                 live.update(Text(str(error), style="red"), refresh=True)
 
 
-def _console() -> Console:
-    """As wide as it takes where no terminal says how wide it is."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-
-
 def _shown(answer: dict[str, Any], tables: Callable[[dict[str, Any]], Table]) -> Group:
     notes = [Text(answer["note"], style="red")] if "note" in answer else []
     return Group(tables(answer), *notes)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for column in columns:
-        is_number = column.startswith("#")
-        table.add_column(column.lstrip("#"), justify="right" if is_number else "left")
-    return table
-
-
-def _row(table: Table, *cells: Any) -> None:
-    """Cells as they are: a name may look like rich's markup."""
-    table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
-
-
 def _jobs(answer: dict[str, Any]) -> Table:
-    table = _table("job", "status", "queue", "model", "tenant", "#age", "attempt", "what")
+    table = new_table("job", "status", "queue", "model", "tenant", "#age", "attempt", "what")
     for job in answer["jobs"]:
         error = job["error"] or {}
         what = job["worker"] or error.get("message") or ""
         attempt = f"{job['attempt']}/{job['max_attempts']}"
         marks = (job["queue"], job["model"], job["tenant"])
-        _row(table, job["id"], job["status"], *marks, _age(job["created_at"]), attempt, what)
+        add_row(table, job["id"], job["status"], *marks, _age(job["created_at"]), attempt, what)
     return table
 
 
 def _queues(answer: dict[str, Any]) -> Table:
-    table = _table(
+    table = new_table(
         *("queue", "#waiting", "#high", "#normal", "#low", "#running", "#scheduled", "#oldest"),
         *("#in/min", "#out/min", "#wait p50", "#p99", "#run p50", "#p99"),
     )
     for queue in answer["queues"]:
         by = queue["waiting_by_priority"]
         wait, run = queue["wait_seconds"], queue["run_seconds"]
-        _row(
+        add_row(
             table,
             queue["name"] + (" (paused)" if queue["paused"] else ""),
             queue["waiting"],
@@ -203,11 +185,11 @@ def _queues(answer: dict[str, Any]) -> Table:
 
 
 def _workers(answer: dict[str, Any]) -> Table:
-    table = _table("worker", "status", "#running", "models", "queues", "#up", "done", "gpus")
+    table = new_table("worker", "status", "#running", "models", "queues", "#up", "done", "gpus")
     for worker in answer["workers"]:
         is_silent = worker["status"] in {"started", "draining"} and not worker["alive"]
         done = ", ".join(f"{count} {what}" for what, count in sorted(worker["done"].items()))
-        _row(
+        add_row(
             table,
             worker["name"],
             worker["status"] + (" (silent)" if is_silent else ""),
@@ -223,10 +205,10 @@ def _workers(answer: dict[str, Any]) -> Table:
 
 def _usage(answer: dict[str, Any]) -> Table:
     counts = ("requests", "completed", "failed", "prompt_tokens", "completion_tokens")
-    table = _table("day", "tenant", "model", *(f"#{name.replace('_', ' ')}" for name in counts))
+    table = new_table("day", "tenant", "model", *(f"#{name.replace('_', ' ')}" for name in counts))
     for one in answer["usage"]:
         numbers = (f"{one[name]:,}" for name in counts)
-        _row(table, one["day"], one["tenant"], one["model"], *numbers)
+        add_row(table, one["day"], one["tenant"], one["model"], *numbers)
     return table
 
 

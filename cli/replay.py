@@ -50,9 +50,9 @@ def verify_command(as_json: bool) -> None:
     async def work(store: EventStore, tell: Tell) -> Report:
         return (await verify(store, tell))[0]
 
-    report = _on_the_store(work)
+    report = on_the_store(work)
     if as_json:
-        _print_json(_as_json(report))
+        print_json(_as_json(report))
     else:
         _print(report)
     sys.exit(1 if report.differences else 0)
@@ -77,10 +77,10 @@ def repair_command(accept_gaps: bool, as_json: bool) -> None:
     async def work(store: EventStore, tell: Tell) -> Repaired:
         return await repair(store, accept_gaps=accept_gaps, tell=tell)
 
-    repaired = _on_the_store(work)
+    repaired = on_the_store(work)
     if as_json:
         mended = [_finding(one) for one in repaired.mended]
-        _print_json({"mended": mended, **_as_json(repaired.report)})
+        print_json({"mended": mended, **_as_json(repaired.report)})
     else:
         for one in repaired.mended:
             click.echo(f"mended: {one}")
@@ -88,9 +88,11 @@ def repair_command(accept_gaps: bool, as_json: bool) -> None:
     sys.exit(1 if repaired.report.differences else 0)
 
 
-def _on_the_store(work: Callable[[EventStore, Tell], Coroutine[Any, Any, Any]]) -> Any:
+def on_the_store(work: Callable[[EventStore, Tell], Coroutine[Any, Any, Any]]) -> Any:
+    """What `work` makes of the store that the environment names, with bars where somebody watches."""
+
     async def role() -> Any:
-        async with _store() as store:
+        async with the_store() as store:
             with _progress() as tell:
                 return await work(store, tell)
 
@@ -98,7 +100,7 @@ def _on_the_store(work: Callable[[EventStore, Tell], Coroutine[Any, Any, Any]]) 
 
 
 @asynccontextmanager
-async def _store() -> AsyncIterator[EventStore]:
+async def the_store() -> AsyncIterator[EventStore]:
     """The store that the environment names. Raises StoreError, SettingsError, DataDirError."""
     settings = read_settings({k: v for k, v in os.environ.items() if v.strip()})
     configure_logging(settings.log_format, settings.log_level)
@@ -164,5 +166,6 @@ def _finding(one: Any) -> dict[str, Any]:
     return {**msgspec.to_builtins(one), "message": str(one)}
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print a value for scripts."""
     click.echo(msgspec.json.encode(value))

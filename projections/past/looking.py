@@ -1,0 +1,96 @@
+"""Looking back: a log read up to a moment, and what it tells of it."""
+
+from collections.abc import AsyncGenerator, Callable
+
+from msgspec import Struct
+
+from core.errors import UnknownJob
+from core.ids import is_job_id
+from core.states import has_ended
+from core.store import EventStore
+from projections.building import clock_ms, log_lengths
+from projections.past.cluster import Cluster
+from projections.past.sequence import Past
+from projections.past.state import State, state_of
+from projections.past.timeline import Teller, Timeline
+from projections.past.words import moment
+
+
+class LiesAhead(Exception):
+    """Nobody knows yet what will be then."""
+
+
+class Progress(Struct, frozen=True):
+    """How many of the log's entries have been read."""
+
+    entries: int
+    of: int
+
+
+Tell = Callable[[Progress], None]
+
+
+def _silent(_: Progress) -> None:
+    pass
+
+
+async def state_at(store: EventStore, at_ms: int, tell: Tell = _silent) -> tuple[State, list[str]]:
+    """The cluster as it was at a moment, and notes on what the log lacks.
+
+    Raises LiesAhead, StoreUnavailable.
+    """
+    if at_ms > await clock_ms(store):
+        raise LiesAhead(f"{moment(at_ms)} lies ahead")
+    cluster, past = Cluster(store.bounds.retention_ms), Past(store, at_ms)
+    of = sum(await log_lengths(store))
+    async for page in past.pages():
+        for entry in page:
+            cluster.add(entry)
+        tell(Progress(cluster.entries, of))
+    return state_of(cluster, at_ms), past.notes
+
+
+async def states(
+    store: EventStore, from_ms: int, to_ms: int, step_ms: int
+) -> AsyncGenerator[State, None]:
+    """The cluster at each of several moments, one after the other. Raises StoreUnavailable."""
+    cluster, due_ms = Cluster(store.bounds.retention_ms), from_ms
+    async for page in Past(store, to_ms).pages():
+        for entry in page:
+            while entry.at_ms > due_ms:
+                yield state_of(cluster, due_ms)
+                due_ms += step_ms
+            cluster.add(entry)
+    while due_ms <= to_ms:
+        yield state_of(cluster, due_ms)
+        due_ms += step_ms
+
+
+async def timeline(
+    store: EventStore, job_id: str, tell: Tell = _silent
+) -> tuple[Timeline, list[str]]:
+    """A job's life so far, and notes on what the log lacks. Raises UnknownJob, StoreUnavailable."""
+    if not is_job_id(job_id):
+        raise UnknownJob(job_id)
+    now_ms = await clock_ms(store)
+    cluster, past, teller = Cluster(store.bounds.retention_ms), Past(store, now_ms), Teller(job_id)
+    of = sum(await log_lengths(store))
+    until_ms = await _last_ms(store, job_id)
+    async for page in past.pages():
+        for entry in page:
+            step = cluster.add(entry)
+            if step is not None:
+                teller.see(entry, step, cluster)
+        tell(Progress(cluster.entries, of))
+        if until_ms is not None and cluster.at_ms > until_ms:
+            break
+    told = teller.tell(now_ms)
+    if told is None:
+        raise UnknownJob(job_id)
+    return told, past.notes
+
+
+async def _last_ms(store: EventStore, job_id: str) -> int | None:
+    """When the last entry of an ended job was written; None if there may be more, or nobody knows."""
+    head = await store.load(job_id)
+    return head.time_ms(head.job.version) if head is not None and has_ended(head.job) else None
