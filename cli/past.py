@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Final
+from typing import BinaryIO, Final
 
 import click
+import msgspec
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -19,8 +20,9 @@ from cli.moments import TAKES, Moment
 from cli.replay import on_the_store, print_json, the_store
 from cli.tables import add_row, console, new_table
 from core.errors import UnknownJob
+from core.store import EventStore
 from projections.building import clock_ms
-from projections.past.looking import LiesAhead, Progress, Tell, state_at, states, timeline
+from projections.past.looking import LiesAhead, Progress, Tell, state_at, states, timeline, trace
 from projections.past.state import State
 from projections.past.timeline import Timeline
 from projections.past.words import clock, duration, moment, some
@@ -73,6 +75,38 @@ def state_command(at_ms: int, watch: bool, speed: float, as_json: bool) -> None:
     else:
         console().print(_shown(state))
         _print_notes(notes)
+
+
+@click.command("trace")
+@click.option("--from", "from_ms", type=Moment(), required=True, help=f"When: {TAKES}.")
+@click.option("--to", "to_ms", type=Moment(), default="now", show_default=True)
+@click.option("--output", "-o", type=click.File("wb", lazy=True), default="-", help="A file.")
+def trace_command(from_ms: int, to_ms: int, output: BinaryIO) -> None:
+    """Write a stretch of the log as a trace that ui.perfetto.dev and chrome://tracing open.
+
+    \b
+    Example: respool replay trace --from 14:00 --to 14:10 -o incident.json
+    """
+    _check_order(from_ms, to_ms)
+
+    async def write(store: EventStore, tell: verify.Tell) -> None:
+        separator = b"[\n"
+        async with aclosing(trace(store, from_ms, to_ms, _told(tell))) as events:
+            async for event in events:
+                output.write(separator + msgspec.json.encode(event))
+                separator = b",\n"
+        output.write(b"\n]\n")
+
+    try:
+        on_the_store(write)
+    except LiesAhead as error:
+        raise ClientError(str(error)) from error
+
+
+def _check_order(from_ms: int, to_ms: int) -> None:
+    if from_ms >= to_ms:
+        message = f"--from {moment(from_ms)} has to come before --to {moment(to_ms)}"
+        raise click.UsageError(message)
 
 
 def _told(tell: verify.Tell) -> Tell:

@@ -13,6 +13,7 @@ from projections.past.cluster import Cluster
 from projections.past.sequence import Past
 from projections.past.state import State, state_of
 from projections.past.timeline import Teller, Timeline
+from projections.past.trace import TraceEvent, Tracer
 from projections.past.words import moment
 
 
@@ -94,3 +95,28 @@ async def _last_ms(store: EventStore, job_id: str) -> int | None:
     """When the last entry of an ended job was written; None if there may be more, or nobody knows."""
     head = await store.load(job_id)
     return head.time_ms(head.job.version) if head is not None and has_ended(head.job) else None
+
+
+async def trace(
+    store: EventStore, from_ms: int, to_ms: int, tell: Tell = _silent
+) -> AsyncGenerator[TraceEvent, None]:
+    """A stretch of the log as trace events. Raises LiesAhead, StoreUnavailable."""
+    if from_ms > await clock_ms(store):
+        raise LiesAhead(f"{moment(from_ms)} lies ahead")
+    cluster, tracer, has_begun = Cluster(store.bounds.retention_ms), Tracer(from_ms), False
+    of = sum(await log_lengths(store))
+    async for page in Past(store, to_ms).pages():
+        for entry in page:
+            if not has_begun and entry.at_ms >= from_ms:
+                has_begun = True
+                for event in tracer.begin(cluster):
+                    yield event
+            step = cluster.add(entry)
+            if has_begun and step is not None:
+                for event in tracer.see(step):
+                    yield event
+        tell(Progress(cluster.entries, of))
+    for event in () if has_begun else tracer.begin(cluster):
+        yield event
+    for event in tracer.end(cluster, to_ms):
+        yield event
