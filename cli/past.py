@@ -22,7 +22,7 @@ from cli.tables import add_row, console, new_table
 from core.errors import UnknownJob
 from core.store import EventStore
 from projections.building import clock_ms
-from projections.past.looking import LiesAhead, Progress, Tell, state_at, states, timeline, trace
+from projections.past.looking import LiesAhead, Tell, state_at, states, timeline, trace
 from projections.past.state import State
 from projections.past.timeline import Timeline
 from projections.past.words import clock, duration, moment, some
@@ -41,7 +41,7 @@ def timeline_command(job_id: str, as_json: bool) -> None:
     Example: respool replay timeline 06bq3w8m5t1v0zyh200
     """
     try:
-        told, notes = on_the_store(lambda store, tell: timeline(store, job_id, _told(tell)))
+        told, notes = on_the_store(lambda store, tell: timeline(store, job_id, told(tell)))
     except UnknownJob as error:
         raise ClientError(f"{error}; `respool jobs` lists them") from error
     if as_json:
@@ -67,7 +67,7 @@ def state_command(at_ms: int, watch: bool, speed: float, as_json: bool) -> None:
         run(_play(at_ms, speed, as_json=as_json))
         return
     try:
-        state, notes = on_the_store(lambda store, tell: state_at(store, at_ms, _told(tell)))
+        state, notes = on_the_store(lambda store, tell: state_at(store, at_ms, told(tell)))
     except LiesAhead as error:
         raise ClientError(str(error)) from error
     if as_json:
@@ -87,11 +87,11 @@ def trace_command(from_ms: int, to_ms: int, output: BinaryIO) -> None:
     \b
     Example: respool replay trace --from 14:00 --to 14:10 -o incident.json
     """
-    _check_order(from_ms, to_ms)
+    check_order(from_ms, to_ms)
 
     async def write(store: EventStore, tell: verify.Tell) -> None:
         separator = b"[\n"
-        async with aclosing(trace(store, from_ms, to_ms, _told(tell))) as events:
+        async with aclosing(trace(store, from_ms, to_ms, told(tell))) as events:
             async for event in events:
                 output.write(separator + msgspec.json.encode(event))
                 separator = b",\n"
@@ -103,17 +103,16 @@ def trace_command(from_ms: int, to_ms: int, output: BinaryIO) -> None:
         raise ClientError(str(error)) from error
 
 
-def _check_order(from_ms: int, to_ms: int) -> None:
+def check_order(from_ms: int, to_ms: int) -> None:
+    """Raises click.UsageError unless one moment comes before the other."""
     if from_ms >= to_ms:
         message = f"--from {moment(from_ms)} has to come before --to {moment(to_ms)}"
         raise click.UsageError(message)
 
 
-def _told(tell: verify.Tell) -> Tell:
-    def told(progress: Progress) -> None:
-        tell(verify.Progress(0, "reading the log", progress.entries, progress.of))
-
-    return told
+def told(tell: verify.Tell) -> Tell:
+    """Progress as the bars show it."""
+    return lambda one: tell(verify.Progress(0, "reading the log", one.entries, one.of))
 
 
 async def _play(at_ms: int, speed: float, *, as_json: bool) -> None:

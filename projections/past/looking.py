@@ -10,6 +10,8 @@ from core.states import has_ended
 from core.store import EventStore
 from projections.building import clock_ms, log_lengths
 from projections.past.cluster import Cluster
+from projections.past.investigator import Investigator
+from projections.past.report import Report
 from projections.past.sequence import Past
 from projections.past.state import State, state_of
 from projections.past.timeline import Teller, Timeline
@@ -120,3 +122,24 @@ async def trace(
         yield event
     for event in tracer.end(cluster, to_ms):
         yield event
+
+
+async def incident(
+    store: EventStore, from_ms: int, to_ms: int, tell: Tell = _silent
+) -> tuple[Report, list[str]]:
+    """What happened between two moments, and notes on what the log lacks.
+
+    Raises LiesAhead, StoreUnavailable.
+    """
+    if from_ms > await clock_ms(store):
+        raise LiesAhead(f"{moment(from_ms)} lies ahead")
+    cluster, past = Cluster(store.bounds.retention_ms), Past(store, to_ms)
+    investigator = Investigator(from_ms, to_ms)
+    of = sum(await log_lengths(store))
+    async for page in past.pages():
+        for entry in page:
+            step = cluster.add(entry)
+            if step is not None:
+                investigator.see(step)
+        tell(Progress(cluster.entries, of))
+    return investigator.report(cluster), past.notes

@@ -84,7 +84,7 @@ class Waiting:
             case JobRow() as other:
                 self._see_job(step.event, other)
             case WorkerRow() as worker if self._may_run(worker):
-                self._happen(step.at_ms, _of_worker(worker))
+                self._happen(step.at_ms, of_worker(worker))
             case QueueRow() as queue if queue.name == self._job.queue:
                 paused = f"the queue was paused by {queue.by}"
                 self._happen(step.at_ms, paused if queue.queue.paused else "it was resumed")
@@ -145,5 +145,6 @@ _BECAME: Final = {
 }
 
 
-def _of_worker(row: WorkerRow) -> str:
+def of_worker(row: WorkerRow) -> str:
+    """What became of a worker, in words."""
     return f"worker {row.name} {_BECAME[row.worker.status]}"
