@@ -10,8 +10,7 @@ from cli.moments import TAKES, Moment
 from cli.past import check_order, told
 from cli.replay import on_the_store, print_json
 from cli.report.markdown import markdown
-from cli.report.page import page
-from cli.report.plots import PlotsMissing, plots
+from cli.report.page import ReportMissing, page
 from projections.past.looking import LiesAhead, incident
 
 _HTML: Final = (".html", ".htm")
@@ -42,10 +41,10 @@ def incident_command(from_ms: int, to_ms: int, output: Path | None, as_json: boo
         elif output is None:
             click.echo(text, nl=False)
         elif output.suffix in _HTML:
-            output.write_text(page(text, plots(report)), "utf-8")
+            output.write_text(page(report, text), "utf-8")
         else:
             output.write_text(text, "utf-8")
-    except (LiesAhead, PlotsMissing) as error:
+    except (LiesAhead, ReportMissing) as error:
         raise ClientError(str(error)) from error
     except OSError as error:
         raise ClientError(f"{output} cannot be written: {error.strerror}") from error

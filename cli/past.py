@@ -41,14 +41,14 @@ def timeline_command(job_id: str, as_json: bool) -> None:
     Example: respool replay timeline 06bq3w8m5t1v0zyh200
     """
     try:
-        told, notes = on_the_store(lambda store, tell: timeline(store, job_id, told(tell)))
+        found, notes = on_the_store(lambda store, tell: timeline(store, job_id, told(tell)))
     except UnknownJob as error:
         raise ClientError(f"{error}; `respool jobs` lists them") from error
     if as_json:
-        print_json({"timeline": told, "notes": notes})
+        print_json({"timeline": found, "notes": notes})
     else:
-        _print_timeline(told)
-        _print_notes(notes)
+        _print_timeline(found)
+        print_notes(notes)
 
 
 @click.command("state")
@@ -74,7 +74,7 @@ def state_command(at_ms: int, watch: bool, speed: float, as_json: bool) -> None:
         print_json({"state": state, "notes": notes})
     else:
         console().print(_shown(state))
-        _print_notes(notes)
+        print_notes(notes)
 
 
 @click.command("trace")
@@ -195,6 +195,7 @@ def _print_timeline(told: Timeline) -> None:
         click.echo(f"in all: {spent}")
 
 
-def _print_notes(notes: list[str]) -> None:
+def print_notes(notes: list[str]) -> None:
+    """Say on standard error what a reader should know of what was read."""
     for note in notes:
         click.echo(f"note: {note}", err=True)

@@ -12,17 +12,10 @@ _BAD: Final = ("attempt_failed", "attempt_lost", "failed")
 _WAITS: Final = ("p50", "p95", "p99")
 
 
-class PlotsMissing(Exception):
-    """The library that draws is not installed."""
-
-
 def plots(report: Report) -> list[tuple[str, str]]:
-    """A title and an SVG each. Raises PlotsMissing."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import.
-    except ImportError as error:
-        message = "the plots of an HTML report need matplotlib: pip install 'respool[report]'"
-        raise PlotsMissing(message) from error
+    """A title and an SVG each. Raises ImportError where matplotlib is not installed."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import.
+
     at = [datetime.fromtimestamp(one.from_ms / 1_000, UTC) for one in report.slices]
     changes = [datetime.fromtimestamp(one.at_ms / 1_000, UTC) for one in report.changes]
 

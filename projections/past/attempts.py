@@ -6,7 +6,7 @@ from core import events
 from core.events import ErrorKind, Priority
 from core.log import tag_of
 from core.states import Queued, Running
-from projections.projection import Step
+from projections.past.cluster import Step
 from projections.rows import JobRow
 
 

@@ -1,15 +1,27 @@
 """The whole cluster at one moment of its log: what waited, what ran where, who was there. Pure.
 
-Memory grows with what is open, not with the log: a job that completed is forgotten at once, one that
-may still be requeued after the retention time.
+Memory grows with what is open, not with the log: a job that completed is forgotten at once, and what may
+come back, a job by a requeue and a worker by its next heartbeat, after the retention time.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
+from msgspec import Struct
+
+from core.events import AnyEvent
 from core.log import LogEntry
 from core.states import Completed, has_ended
-from projections.projection import Step
 from projections.rows import JobRow, QueueRow, Row, Unfoldable, WorkerRow, track
+
+
+class Step(Struct, frozen=True, gc=False):
+    """One log entry of a job, a worker or a queue, and what it did to it."""
+
+    event: AnyEvent
+    at_ms: int
+    before: Row | None
+    after: Row
 
 
 class Cluster:
@@ -22,17 +34,16 @@ class Cluster:
         self.open: dict[str, JobRow] = {}  # Jobs that have not ended.
         self.workers: dict[str, WorkerRow] = {}  # Of which some have ended.
         self.queues: dict[str, QueueRow] = {}
-        self.unknown: set[str] = (
-            set()
-        )  # Subjects whose history cannot be folded from where it begins.
+        self.unknown: set[str] = set()  # Subjects whose history begins in the middle.
         self._ended: dict[str, JobRow] = {}  # That may live again; the oldest first.
 
     def add(self, entry: LogEntry) -> Step | None:
         """Fold one more entry: what it did; None if that cannot be told."""
-        self.at_ms = max(self.at_ms, entry.at_ms)
+        at_ms = entry.at_ms
+        self.at_ms = max(self.at_ms, at_ms)
         self.entries += 1
         subject = entry.subject
-        if subject in self.unknown:
+        if self.unknown and subject in self.unknown:
             return None
         before = self._row_of(subject)
         try:
@@ -42,16 +53,16 @@ class Cluster:
             self._forget(subject)
             return None
         self._keep(subject, after)
-        return Step(entry.event, entry.at_ms, before, after)
+        return Step(entry.event, at_ms, before, after)
 
     def living(self) -> Iterable[WorkerRow]:
         """The workers that claim, or finish what they have."""
         return (row for row in self.workers.values() if not row.worker.has_ended)
 
     def _row_of(self, subject: str) -> Row | None:
-        kind, _, name = subject.partition(":")
-        if not name:
+        if ":" not in subject:
             return self.open.get(subject) or self._ended.get(subject)
+        kind, _, name = subject.partition(":")
         return self.workers.get(name) if kind == "worker" else self.queues.get(name)
 
     def _keep(self, subject: str, row: Row) -> None:
@@ -65,17 +76,24 @@ class Cluster:
                 self.open.pop(subject, None)
                 if not isinstance(row.job, Completed):
                     self._ended[subject] = row
-                    self._forget_the_old()
+                    self._forget_old_jobs()
             case WorkerRow():
                 self.workers[row.name] = row
+                self._forget_old_workers()
             case QueueRow():
                 self.queues[row.name] = row
 
-    def _forget_the_old(self) -> None:
+    def _forget_old_jobs(self) -> None:
         before_ms = self.at_ms - self._retention_ms
-        for subject in list(self._ended)[:2]:  # Two for each that comes: so it never grows.
+        for subject in list(islice(self._ended, 2)):  # Two for each that comes: so it never grows.
             if self._ended[subject].since_ms < before_ms:
                 del self._ended[subject]
+
+    def _forget_old_workers(self) -> None:
+        before_ms = self.at_ms - self._retention_ms
+        for row in list(self.workers.values()):
+            if row.worker.has_ended and row.since_ms < before_ms:
+                del self.workers[row.name]
 
     def _forget(self, subject: str) -> None:
         name = subject.partition(":")[2]

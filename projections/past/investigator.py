@@ -11,12 +11,11 @@ from core.events import LostBecause
 from core.fleet import WorkerStatus
 from core.states import Queued, Running, has_ended, status_of
 from projections.past.attempts import Attempt, Attempts
-from projections.past.cluster import Cluster
+from projections.past.cluster import Cluster, Step
 from projections.past.findings import findings
 from projections.past.report import Change, Hurt, Percentiles, Report, Slice
 from projections.past.sketch import Sketch
 from projections.past.waiting import of_worker
-from projections.projection import Step
 from projections.rows import JobRow, QueueRow, WorkerRow
 
 SLICES: Final = 120
@@ -72,7 +71,7 @@ class Investigator:
         self._open: _Open | None = None  # None: nothing has come of that time yet.
         self._changes: list[Change] = []
         self._tolls: dict[str, _Toll] = {}  # Of open jobs.
-        self._hurt: list[tuple[int, str, Hurt]] = []
+        self._hurt: list[tuple[tuple[bool, int], str, Hurt]] = []
 
     def see(self, step: Step) -> None:
         """Take note of one more step."""
@@ -178,10 +177,10 @@ class Investigator:
             attempts=toll.attempts,
             outcome=toll.outcome or "none",
         )
-        if not hurt.lost_ms:
+        if not any(hurt.severity):
             return
         keep = heappush if len(self._hurt) < HURT_MAX else heappushpop
-        keep(self._hurt, (hurt.lost_ms, row.id, hurt))
+        keep(self._hurt, (hurt.severity, row.id, hurt))
 
     def _count(self, row: JobRow | None, by: int) -> None:
         if row is not None:

@@ -1,6 +1,10 @@
 """An incident, as it is reported: what the cluster did in a stretch of time, slice by slice."""
 
+from typing import Final
+
 from msgspec import Struct
+
+_WITHOUT_AN_ANSWER: Final = ("failed", "expired")
 
 
 class Percentiles(Struct, frozen=True):
@@ -48,6 +52,11 @@ class Hurt(Struct, frozen=True, kw_only=True):
     def lost_ms(self) -> int:
         return self.waited_ms + self.wasted_ms
 
+    @property
+    def severity(self) -> tuple[bool, int]:
+        """By which jobs are compared: no wait is worse than no answer."""
+        return self.status in _WITHOUT_AN_ANSWER, self.lost_ms
+
 
 class Report(Struct, frozen=True, kw_only=True):
     """What happened between two moments; times in milliseconds, by Redis's clock."""
@@ -63,5 +72,5 @@ class Report(Struct, frozen=True, kw_only=True):
     slices: tuple[Slice, ...]
     changes: tuple[Change, ...]
     changes_left_out: int
-    hurt: tuple[Hurt, ...]  # The most hurt first.
+    hurt: tuple[Hurt, ...]  # Those that failed or expired first, then by the time that they lost.
     findings: tuple[str, ...]  # What stands out, in words.

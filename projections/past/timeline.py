@@ -6,10 +6,9 @@ from core import events
 from core.events import AnyEvent
 from core.log import LogEntry, tag_of
 from core.states import Queued, Running, Scheduled, has_ended, status_of
-from projections.past.cluster import Cluster
+from projections.past.cluster import Cluster, Step
 from projections.past.waiting import Wait, Waiting
 from projections.past.words import duration
-from projections.projection import Step
 from projections.rows import JobRow
 
 

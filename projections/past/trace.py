@@ -15,8 +15,7 @@ from core.fleet import WorkerStatus
 from core.log import tag_of
 from core.states import Queued, Running
 from projections.past.attempts import Attempt, Attempts
-from projections.past.cluster import Cluster
-from projections.projection import Step
+from projections.past.cluster import Cluster, Step
 from projections.rows import JobRow, QueueRow, WorkerRow
 
 TraceEvent = dict[str, Any]

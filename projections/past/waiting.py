@@ -9,9 +9,8 @@ from core import events
 from core.events import AnyEvent
 from core.fleet import WorkerStatus
 from core.states import Job, Lane, Queued, Running
-from projections.past.cluster import Cluster
+from projections.past.cluster import Cluster, Step
 from projections.past.words import clock, some
-from projections.projection import Step
 from projections.rows import JobRow, QueueRow, WorkerRow
 
 _HAPPENINGS_MAX: Final = 50

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from core.records import Bounds
 from core.redis import connect
-from core.store import Bounds, EventStore
+from core.store import EventStore
 from projections.past.looking import state_at, timeline
 from tests.past.incident import Incident
 from tests.processes import RESPOOL, clean_environment
@@ -27,6 +28,12 @@ def look(played: Incident, *arguments: str, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stderr
     return done.stderr if status else done.stdout
+
+
+def span(played: Incident) -> tuple[str, ...]:
+    """The options that mean all of it."""
+    since, until = (f"{played.at_ms[what] / 1_000:.3f}" for what in ("started", "over"))
+    return ("--from", since, "--to", until)
 
 
 def state(played: Incident, what: str) -> dict[str, Any]:

@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.past.incident import BURST, SLOTS, WORKERS, Incident
-from tests.past.looks import look
-
-
-def span(played: Incident) -> tuple[str, ...]:
-    since, until = (f"{played.at_ms[what] / 1_000:.3f}" for what in ("started", "over"))
-    return ("--from", since, "--to", until)
+from tests.past.incident import BURST, LEASE_SECONDS, SLOTS, WORKERS, Incident
+from tests.past.looks import look, span, timeline_of
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +27,9 @@ def test_its_slices_add_up(report: dict[str, Any]) -> None:
     assert sum(one["ended"].get("completed", 0) for one in slices) == BURST
     assert sum(one["claimed"] for one in slices) == BURST + SLOTS + 2
     assert slices[0]["capacity"] == len(WORKERS) * SLOTS
-    assert (slices[-1]["waiting"], slices[-1]["running"]) in {(0, 0), (0, 1)}
+    assert slices[-1]["waiting"] == 0
+    assert slices[-1]["capacity"] == (len(WORKERS) - 1) * SLOTS
+    assert max(one["running"] for one in slices) <= len(WORKERS) * SLOTS + 1, "one of them special"
 
 
 def test_it_names_what_changed_and_when(played: Incident, report: dict[str, Any]) -> None:
@@ -44,14 +41,17 @@ def test_it_names_what_changed_and_when(played: Incident, report: dict[str, Any]
     assert "queue default was resumed by api" in what
 
 
-def test_the_poisoned_job_lost_most_in_attempts_that_came_to_nothing(
+def test_the_poisoned_job_is_hurt_most_then_come_those_that_lost_most_time(
     played: Incident, report: dict[str, Any]
 ) -> None:
-    [poisoned] = [one for one in report["hurt"] if one["job_id"] == played.poisoned]
-    assert (poisoned["status"], poisoned["attempts"]) == ("failed", 2)
-    assert poisoned["wasted_ms"] > 0
-    lost = [one["waited_ms"] + one["wasted_ms"] for one in report["hurt"]]
+    poisoned, *others = report["hurt"]
+    assert (poisoned["job_id"], poisoned["status"]) == (played.poisoned, "failed")
+    assert poisoned["attempts"] == 2
+    assert poisoned["wasted_ms"] >= 2 * LEASE_SECONDS * 1_000
+    lost = [one["waited_ms"] + one["wasted_ms"] for one in others]
     assert lost == sorted(lost, reverse=True)
+    longest = timeline_of(played, others[0]["job_id"])["spent_ms"]["queued"]
+    assert others[0]["waited_ms"] == longest
 
 
 def test_it_says_in_words_what_stands_out(report: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.past.incident import BURST, SLOTS, WORKERS, Incident
-from tests.past.looks import look, state, timeline_of
+from tests.past.looks import look, span, state, timeline_of
 
 TraceEvents = list[dict[str, Any]]
 
@@ -17,8 +17,7 @@ TraceEvents = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def traced(played: Incident, tmp_path_factory: pytest.TempPathFactory) -> TraceEvents:
     path: Path = tmp_path_factory.mktemp("trace") / "trace.json"
-    since, until = (f"{played.at_ms[what] / 1_000:.3f}" for what in ("started", "over"))
-    look(played, "trace", "--from", since, "--to", until, "-o", str(path))
+    look(played, "trace", *span(played), "-o", str(path))
     events: TraceEvents = json.loads(path.read_text("utf-8"))
     return events
 
