@@ -11,12 +11,14 @@ from core.store import EventStore
 from projections.building import clock_ms, log_lengths
 from projections.past.cluster import Cluster
 from projections.past.investigator import Investigator
+from projections.past.recorder import Recorder
 from projections.past.report import Report
 from projections.past.sequence import Past
 from projections.past.state import State, state_of
 from projections.past.timeline import Teller, Timeline
 from projections.past.trace import TraceEvent, Tracer
 from projections.past.words import moment
+from projections.past.workload import Workload
 
 
 class LiesAhead(Exception):
@@ -103,8 +105,7 @@ async def trace(
     store: EventStore, from_ms: int, to_ms: int, tell: Tell = _silent
 ) -> AsyncGenerator[TraceEvent, None]:
     """A stretch of the log as trace events. Raises LiesAhead, StoreUnavailable."""
-    if from_ms > await clock_ms(store):
-        raise LiesAhead(f"{moment(from_ms)} lies ahead")
+    to_ms = await _until(store, from_ms, to_ms)
     cluster, tracer, has_begun = Cluster(store.bounds.retention_ms), Tracer(from_ms), False
     of = sum(await log_lengths(store))
     async for page in Past(store, to_ms).pages():
@@ -131,8 +132,7 @@ async def incident(
 
     Raises LiesAhead, StoreUnavailable.
     """
-    if from_ms > await clock_ms(store):
-        raise LiesAhead(f"{moment(from_ms)} lies ahead")
+    to_ms = await _until(store, from_ms, to_ms)
     cluster, past = Cluster(store.bounds.retention_ms), Past(store, to_ms)
     investigator = Investigator(from_ms, to_ms)
     of = sum(await log_lengths(store))
@@ -143,3 +143,36 @@ async def incident(
                 investigator.see(step)
         tell(Progress(cluster.entries, of))
     return investigator.report(cluster), past.notes
+
+
+async def workload(
+    store: EventStore, from_ms: int, to_ms: int, tell: Tell = _silent
+) -> tuple[Workload, list[str]]:
+    """What jobs asked of the workers between two moments, and notes on what the log lacks.
+
+    Raises LiesAhead, StoreUnavailable.
+    """
+    to_ms = await _until(store, from_ms, to_ms)
+    cluster, past = Cluster(store.bounds.retention_ms), Past(store, to_ms)
+    recorder, has_begun = Recorder(from_ms, to_ms), False
+    of = sum(await log_lengths(store))
+    async for page in past.pages():
+        for entry in page:
+            if not has_begun and entry.at_ms >= from_ms:
+                has_begun = True
+                recorder.begin(cluster)
+            step = cluster.add(entry)
+            if has_begun and step is not None:
+                recorder.see(step)
+        tell(Progress(cluster.entries, of))
+    if not has_begun:
+        recorder.begin(cluster)
+    return recorder.workload(), past.notes
+
+
+async def _until(store: EventStore, from_ms: int, to_ms: int) -> int:
+    """When a stretch of time ends: now at the latest. Raises LiesAhead, StoreUnavailable."""
+    now_ms = await clock_ms(store)
+    if from_ms > now_ms:
+        raise LiesAhead(f"{moment(from_ms)} lies ahead")
+    return min(to_ms, now_ms)

@@ -1,0 +1,60 @@
+"""`respool replay whatif` on an incident: the simulation of what was, and of what might have been."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.past.incident import BURST, SLOTS, Incident
+from tests.past.looks import look, span
+
+
+def compared(played: Incident, *arguments: str) -> dict[str, Any]:
+    shown = json.loads(look(played, "whatif", *span(played), *arguments, "--json"))
+    assert shown["notes"] == []
+    found: dict[str, Any] = shown["whatif"]
+    return found
+
+
+def test_the_capacity_as_it_was_gives_the_waits_as_they_were(played: Incident) -> None:
+    found = compared(played)
+    then, again = found["recorded"]["waits"], found["simulated"]["waits"]
+    assert then["claims"] == BURST + SLOTS + 2
+    for share in ("p50", "p95"):
+        assert again["ms"][share] == pytest.approx(then["ms"][share], rel=0.1)
+    assert again["claims"] == pytest.approx(then["claims"], abs=SLOTS)
+    assert found["simulated"]["in_line_at_end"] == found["recorded"]["in_line_at_end"] == 0
+    assert found["what_if"] is None
+
+
+def test_more_workers_would_have_helped_and_fewer_would_not(played: Incident) -> None:
+    many = compared(played, "--workers", "10", "--concurrency", "10")
+    few = compared(played, "--workers", "1", "--concurrency", "1")
+    then = many["recorded"]["waits"]["ms"]["p95"]
+    assert many["what_if"]["waits"]["ms"]["p95"] < then / 4
+    assert few["what_if"]["in_line_at_end"] > BURST / 2
+    assert few["what_if"]["busy"] > 0.95
+
+
+def test_a_job_that_no_worker_serves_is_not_claimed(played: Incident) -> None:
+    said = look(
+        played,
+        *("whatif", *span(played), "--workers", "1", "--concurrency", "1", "--model", "no-such"),
+        status=1,
+    )
+    assert "no job asked for model 'no-such' in that time; there were echo" in said
+
+
+def test_it_is_shown_side_by_side(played: Incident) -> None:
+    shown = look(played, "whatif", *span(played), "--workers", "6", "--concurrency", "4")
+    heads, median, *_ = shown.splitlines()[1:]
+    assert heads.split("  ")[0] == "wait"
+    assert "then, simulated" in heads
+    assert heads.endswith("6 workers x 4 slots")
+    assert median.startswith("median")
+
+
+@pytest.mark.parametrize("arguments", [("--workers", "3"), ("--model", "echo")])
+def test_half_a_crew_is_refused(played: Incident, arguments: tuple[str, ...]) -> None:
+    said = look(played, "whatif", *span(played), *arguments, status=2)
+    assert "takes --workers and --concurrency together" in said
