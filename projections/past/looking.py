@@ -15,6 +15,7 @@ from projections.past.recorder import Recorder
 from projections.past.report import Report
 from projections.past.sequence import Past
 from projections.past.state import State, state_of
+from projections.past.table import Row, row_of
 from projections.past.timeline import Teller, Timeline
 from projections.past.trace import TraceEvent, Tracer
 from projections.past.words import moment
@@ -168,6 +169,33 @@ async def workload(
     if not has_begun:
         recorder.begin(cluster)
     return recorder.workload(), past.notes
+
+
+async def export(
+    store: EventStore,
+    from_ms: int,
+    to_ms: int,
+    write: Callable[[list[Row]], None],
+    tell: Tell = _silent,
+    *,
+    with_contents: bool,
+) -> list[str]:
+    """Write the entries between two moments as rows, page by page; notes on what the log lacks.
+
+    Raises LiesAhead, StoreUnavailable, and whatever `write` does.
+    """
+    to_ms = await _until(store, from_ms, to_ms)
+    cluster, past = Cluster(store.bounds.retention_ms), Past(store, to_ms)
+    of = sum(await log_lengths(store))
+    async for page in past.pages():
+        rows = []
+        for entry in page:
+            step = cluster.add(entry)
+            if entry.at_ms >= from_ms:
+                rows.append(row_of(entry, step, with_contents=with_contents))
+        write(rows)
+        tell(Progress(cluster.entries, of))
+    return past.notes
 
 
 async def _until(store: EventStore, from_ms: int, to_ms: int) -> int:
