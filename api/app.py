@@ -28,6 +28,7 @@ from api.keyring import Keyring
 from api.lists import ListsController
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
+from api.replay import ReplayController
 from api.submission import Defaults
 from api.tracing import trace_of
 from core.bells import Bells
@@ -106,6 +107,7 @@ def create_app(
             JobsController,
             ListsController,
             QueuesController,
+            ReplayController,
             OpenAIController,
             healthz,
             readyz,

@@ -14,6 +14,7 @@ from msgspec import structs
 from api.admission import Drain, refusal
 from api.catalog import Catalog
 from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError
+from api.looks import Looks
 from api.schemas import JobView, SubmitJob, job_view
 from api.sse import Streams
 from api.submission import Defaults, as_view, check_request, not_durable, reused, submitted_by
@@ -62,6 +63,7 @@ class Desk:
         self.reader = Reader(store, bells)
         self.watcher = Watcher(store, REPLY_TIMEOUT_SECONDS)
         self.firehose = Tail(store, bells)
+        self.looks = Looks()
         self.streams = Streams(defaults.streams_max, defaults.stall_seconds)
         self.wait_max_seconds = defaults.wait_max_seconds
         self._defaults = defaults

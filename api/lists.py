@@ -86,7 +86,7 @@ def takes(*names: str) -> Callable[[Request[Any, Any, Any]], Coroutine[Any, Any,
     async def check(request: Request[Any, Any, Any]) -> None:
         for name in request.query_params:
             if name not in names:
-                message = f"{name}: there is no such parameter; takes {', '.join(names)}"
+                message = f"{name}: there is no such parameter; takes {', '.join(names) or 'none'}"
                 raise ApiError(422, "invalid_value", message, param=name)
             if len(request.query_params.getall(name)) > 1:
                 message = f"{name}: takes one value; it was given several times"
@@ -210,8 +210,8 @@ def filter_of(
         queue=queue,
         model=model,
         tenant=tenant,
-        created_from_ms=_time("created_after", created_after),
-        created_before_ms=_time("created_before", created_before),
+        created_from_ms=time_ms("created_after", created_after),
+        created_before_ms=time_ms("created_before", created_before),
     )
 
 
@@ -248,8 +248,8 @@ async def _until(reader: Reader, min_position: str | None) -> None:
         await reader.until(min_position)
 
 
-def _time(param: str, text: str | None) -> int | None:
-    """Milliseconds since 1970 of a time in RFC 3339."""
+def time_ms(param: str, text: str | None) -> int | None:
+    """Milliseconds since 1970 of a time in RFC 3339. Raises ApiError 422 for what is none."""
 
     def parse(text: str) -> int:
         try:

@@ -31,6 +31,7 @@ _TAGS: Final = {
     "events": "Everything that happens.",
     "lists": "What the views show; they follow the log closely.",
     "queues": "Pause and resume.",
+    "replay": "What was, as the log tells it.",
     "health": "For whoever runs this.",
 }
 

@@ -182,6 +182,81 @@ _SUBMITTED: Final = {
     "request": {"messages": _MESSAGES},
 }
 
+_AT_MS: Final = 1_764_079_380_120
+_THEN: Final = {
+    "at_ms": _AT_MS,
+    "entries": 12,
+    "waiting": 3,
+    "running": 1,
+    "scheduled": 0,
+    "capacity": 4,
+    "queues": [
+        {
+            "name": "default",
+            "paused": False,
+            "waiting": 3,
+            "waiting_by_priority": {"normal": 3},
+            "waiting_by_model": {"gemma3-270m": 3},
+            "running": 1,
+            "scheduled": 0,
+            "oldest_waiting_ms": 4_200,
+        }
+    ],
+    "workers": [
+        {
+            "name": "gpu1-4711-a1b2c3",
+            "status": "started",
+            "capacity": 4,
+            "models": ["gemma3-270m"],
+            "queues": [],
+            "since_ms": _AT_MS - 60_000,
+            "running": [
+                {
+                    "job_id": _JOB_ID,
+                    "queue": "default",
+                    "model": "gemma3-270m",
+                    "since_ms": _AT_MS - 900,
+                }
+            ],
+        }
+    ],
+}
+_TOLD: Final = {
+    "job_id": _JOB_ID,
+    "queue": "default",
+    "model": "gemma3-270m",
+    "tenant": "default",
+    "status": "queued",
+    "moments": [
+        {
+            "at_ms": _AT_MS,
+            "version": 1,
+            "type": "submitted",
+            "position": _POSITION,
+            "says": "submitted to queue default for gemma3-270m, priority normal",
+            "before": None,
+        }
+    ],
+    "until_ms": _AT_MS + 2_000,
+    "now": {
+        "status": "queued",
+        "ms": 2_000,
+        "says": "waited 2.0 s: 1 job ahead, 1 worker with 4 slots, all busy",
+        "wait": {
+            "ahead": 1,
+            "elsewhere": 0,
+            "workers": 1,
+            "slots": 4,
+            "busy": 4,
+            "paused": False,
+            "claimed_ahead": 0,
+            "overtaken_by": 0,
+            "happenings": [],
+        },
+    },
+    "spent_ms": {},
+}
+
 _EVENT: Final = 'id: 1\r\nevent: submitted\r\ndata: {"version":1,"type":"submitted"}\r\n\r\n'
 _HAPPENING: Final = (
     f"id: {_POSITION}\r\nevent: submitted\r\n"
@@ -249,6 +324,8 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /v1/workers": Example(answer={"workers": [_WORKER], "position": _POSITION}),
     "GET /v1/usage": Example(answer={"usage": [_USED], "position": _POSITION}),
     "GET /v1/outcomes": Example(answer={"outcomes": [_OUTCOME], "position": _POSITION}),
+    "GET /v1/replay/state": Example(answer={"state": _THEN, "notes": []}),
+    "GET /v1/replay/timeline/{job_id}": Example(answer={"timeline": _TOLD, "notes": []}),
     "GET /healthz": Example(answer={"status": "ok"}),
     "GET /readyz": Example(answer={"status": "ready"}),
 }

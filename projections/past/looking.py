@@ -1,6 +1,6 @@
 """Looking back: a log read up to a moment, and what it tells of it."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from msgspec import Struct
 
@@ -34,13 +34,20 @@ class Progress(Struct, frozen=True):
 
 
 Tell = Callable[[Progress], None]
+Rest = Callable[[], Awaitable[None]]  # What is awaited after each page, for the sake of others.
 
 
 def _silent(_: Progress) -> None:
     pass
 
 
-async def state_at(store: EventStore, at_ms: int, tell: Tell = _silent) -> tuple[State, list[str]]:
+async def _at_once() -> None:
+    pass
+
+
+async def state_at(
+    store: EventStore, at_ms: int, tell: Tell = _silent, rest: Rest = _at_once
+) -> tuple[State, list[str]]:
     """The cluster as it was at a moment, and notes on what the log lacks.
 
     Raises LiesAhead, StoreUnavailable.
@@ -53,6 +60,7 @@ async def state_at(store: EventStore, at_ms: int, tell: Tell = _silent) -> tuple
         for entry in page:
             cluster.add(entry)
         tell(Progress(cluster.entries, of))
+        await rest()
     return state_of(cluster, at_ms), past.notes
 
 
@@ -73,7 +81,7 @@ async def states(
 
 
 async def timeline(
-    store: EventStore, job_id: str, tell: Tell = _silent
+    store: EventStore, job_id: str, tell: Tell = _silent, rest: Rest = _at_once
 ) -> tuple[Timeline, list[str]]:
     """A job's life so far, and notes on what the log lacks. Raises UnknownJob, StoreUnavailable."""
     if not is_job_id(job_id):
@@ -90,6 +98,7 @@ async def timeline(
         tell(Progress(cluster.entries, of))
         if until_ms is not None and cluster.at_ms > until_ms:
             break
+        await rest()
     told = teller.tell(now_ms)
     if told is None:
         raise UnknownJob(job_id)

@@ -229,6 +229,8 @@ TAKES = {
     "GET /v1/workers": {READ},
     "GET /v1/usage": {READ},
     "GET /v1/outcomes": {READ},
+    "GET /v1/replay/state?at=2026-11-25T14:03:07Z": {READ},
+    "GET /v1/replay/timeline/ID": {READ},
     "GET /v1/events?from=none": {READ},
     "POST /v1/queues/q/pause": {OPERATE},
     "POST /v1/queues/q/resume": {OPERATE},
