@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 
 from cli.client import json_option
 from cli.embedded import running_store
+from cli.lazy import LazyGroup
 from cli.logs import configure_logging
 from cli.loop import run
 from cli.opening import without_password
@@ -28,9 +29,19 @@ from projections.replay.verify import Progress, Report, Tell, verify
 _PATIENCE_SECONDS: Final = 5.0
 
 
-@click.group()
+_PLACES: Final = {
+    "timeline": "cli.past:timeline_command",
+    "state": "cli.past:state_command",
+    "trace": "cli.past:trace_command",
+    "incident": "cli.incident:incident_command",
+    "whatif": "cli.whatif:whatif_command",
+    "export": "cli.export:export_command",
+}
+
+
+@click.group(cls=LazyGroup, places=_PLACES)
 def replay() -> None:
-    """What the log tells: hold the store against it, and mend what differs.
+    """What the log tells: of a job, of a moment, of an incident; hold the store against it, and mend it.
 
     At REDIS_URL; without it, in the store of the `respool up` that runs on RESPOOL_DATA_DIR.
     """
