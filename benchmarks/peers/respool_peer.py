@@ -40,7 +40,7 @@ def submit(redis_url: str, jobs: int) -> Timed:
         await migrate(client)
         store = EventStore(client, 1, Bounds(waiting_max=JOBS_MAX))
         request = Raw(f'"{REQUEST}"'.encode())
-        numbers = iter(range(jobs))
+        numbers, now_ms = iter(range(jobs)), time.time_ns() // 1_000_000
 
         async def send() -> None:
             submitted = Submitted(
@@ -51,7 +51,7 @@ def submit(redis_url: str, jobs: int) -> Timed:
                 timeout_ms=60_000,
                 attempts_max=3,
             )
-            await store.submit(job_id(0, next(numbers) % 2**RANDOM_BITS, 0), submitted)
+            await store.submit(job_id(now_ms, next(numbers) % 2**RANDOM_BITS, 0), submitted)
 
         timed = await submit_from_tasks(jobs, send)
         await client.aclose()

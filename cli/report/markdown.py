@@ -11,7 +11,7 @@ _ROWS_MAX = 24
 def markdown(report: Report, notes: list[str]) -> str:
     """The whole report."""
     parts = [
-        f"# Incident from {moment(report.from_ms)} to {moment(report.to_ms)}",
+        f"# {title(report)}",
         "\n".join(f"- {one}" for one in report.findings),
         "## What changed",
         _changes(report),
@@ -25,10 +25,18 @@ def markdown(report: Report, notes: list[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def title(report: Report) -> str:
+    """What the report is of."""
+    since, until = moment(report.from_ms)[:-5], moment(report.to_ms)[:-5]
+    if since[:10] == until[:10]:
+        return f"Incident of {since[:10]}, {since[11:]} to {until[11:]} UTC"
+    return f"Incident from {since.replace('T', ' ')} to {until.replace('T', ' ')} UTC"
+
+
 def _changes(report: Report) -> str:
-    lines = [f"- {clock(one.at_ms)} {one.what}" for one in report.changes]
+    lines = [f"1. {clock(one.at_ms)} {one.what}" for one in report.changes]
     if report.changes_left_out:
-        lines.append(f"- and {report.changes_left_out} more")
+        lines.append(f"1. and {report.changes_left_out} more")
     return "\n".join(lines) or "No worker came or went, and no queue was paused."
 
 
@@ -36,14 +44,8 @@ def _over_time(report: Report) -> tuple[tuple[str, ...], Iterator[tuple[str, ...
     every = max(1, -(-len(report.slices) // _ROWS_MAX))
     heads = (
         "from",
-        "came",
-        "claimed",
-        "ended",
-        "most in line",
-        "running",
-        "slots",
-        "wait p50",
-        "p95",
+        *("#came", "#claimed", "#ended", "#most in line", "#running", "#slots"),
+        *("#wait p50", "#p95"),
     )
 
     def rows() -> Iterator[tuple[str, ...]]:
@@ -71,15 +73,8 @@ def _p95(wait: Percentiles) -> float:
 
 def _hurt(jobs: Iterable[Hurt]) -> tuple[tuple[str, ...], Iterator[tuple[str, ...]]]:
     heads = (
-        "job",
-        "queue",
-        "model",
-        "came",
-        "in line",
-        "in vain",
-        "attempts",
-        "now",
-        "last attempt",
+        *("job", "queue", "model", "#came", "#in line", "#in vain", "#attempts"),
+        *("now", "last attempt"),
     )
     rows = (
         (
@@ -99,7 +94,8 @@ def _hurt(jobs: Iterable[Hurt]) -> tuple[tuple[str, ...], Iterator[tuple[str, ..
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + " --- |" * len(heads)
+    """The names of columns of numbers begin with `#`."""
+    yield "| " + " | ".join(head.lstrip("#") for head in heads) + " |"
+    yield "|" + "|".join(" ---: " if head.startswith("#") else " --- " for head in heads) + "|"
     for row in rows:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

@@ -4,6 +4,7 @@ from html import escape
 from string import Template
 from typing import Final
 
+from cli.report.markdown import title
 from cli.report.plots import plots
 from projections.past.report import Report
 
@@ -61,5 +62,6 @@ def page(report: Report, markdown: str) -> str:
     figures = "\n".join(
         f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>" for title, svg in drawn
     )
-    title = escape(markdown.partition("\n")[0].lstrip("# "))
-    return _PAGE.substitute(title=title, begin=begin, plots=figures, rest=heading + rest)
+    return _PAGE.substitute(
+        title=escape(title(report)), begin=begin, plots=figures, rest=heading + rest
+    )

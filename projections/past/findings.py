@@ -5,11 +5,15 @@ from typing import Final
 
 from msgspec import structs
 
+from core.events import ErrorKind
+from core.fleet import WorkerStatus
 from projections.past.report import Report, Slice
 from projections.past.words import clock, duration, some
 
 _WORSE: Final = 2  # So many times as long counts as longer.
 _NOTICED_MS: Final = 1_000  # And what nobody notices does not.
+_TIMES_MAX: Final = 5
+_OF_LOSSES: Final = (ErrorKind.POISONED, ErrorKind.WORKER_LOST)
 
 
 def findings(report: Report) -> Report:
@@ -77,10 +81,19 @@ def _capacity(report: Report) -> Iterator[str]:
             f"capacity was between {min(capacities)} and {some(max(capacities), 'slot')}; "
             f"{report.slices[-1].capacity} at the end"
         )
+    lost = [one.until_ms for one in report.stays if one.became is WorkerStatus.LOST]
+    if lost:
+        at = ", ".join(clock(at_ms) for at_ms in lost[:_TIMES_MAX]) + (
+            " and later" if len(lost) > _TIMES_MAX else ""
+        )
+        yield f"{some(len(lost), 'worker')} lost, noticed at {at}"
     if report.lost:
         yield f"{some(report.lost, 'attempt')} ended with a worker that was lost"
 
 
 def _failures(report: Report) -> Iterator[str]:
     for kind, count in sorted(report.failures.items(), key=lambda one: -one[1]):
-        yield f"{some(count, 'attempt')} failed with {kind}"
+        if kind in _OF_LOSSES:
+            yield f"{some(count, 'job')} given up: {kind}"
+        else:
+            yield f"{some(count, 'attempt')} failed with {kind}"

@@ -13,7 +13,7 @@ from core.states import Queued, Running, has_ended, status_of
 from projections.past.attempts import Attempt, Attempts
 from projections.past.cluster import Cluster, Step
 from projections.past.findings import findings
-from projections.past.report import Change, Hurt, Percentiles, Report, Slice
+from projections.past.report import Change, Hurt, Percentiles, Report, Slice, Stay
 from projections.past.sketch import Sketch
 from projections.past.waiting import of_worker
 from projections.rows import JobRow, QueueRow, WorkerRow
@@ -21,6 +21,7 @@ from projections.rows import JobRow, QueueRow, WorkerRow
 SLICES: Final = 120
 HURT_MAX: Final = 20
 CHANGES_MAX: Final = 200
+STAYS_MAX: Final = 40
 
 
 class _Toll(Struct):
@@ -39,6 +40,7 @@ class _Open:
         self.from_ms = from_ms
         self.arrived = self.claimed = 0
         self.ended: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
         self.waiting, self.running = waiting, running
         self.waits = Sketch()
 
@@ -48,6 +50,7 @@ class _Open:
             arrived=self.arrived,
             claimed=self.claimed,
             ended=dict(self.ended),
+            failures=dict(self.failures),
             waiting=self.waiting,
             running=self.running,
             capacity=capacity,
@@ -70,6 +73,8 @@ class Investigator:
         self._slices: list[Slice] = []
         self._open: _Open | None = None  # None: nothing has come of that time yet.
         self._changes: list[Change] = []
+        self._started_ms: dict[str, int] = {}  # Of the workers that are there.
+        self._stays: list[Stay] = []
         self._tolls: dict[str, _Toll] = {}  # Of open jobs.
         self._hurt: list[tuple[tuple[bool, int], str, Hurt]] = []
 
@@ -87,6 +92,7 @@ class Investigator:
             case WorkerRow() as after:
                 known = step.before if isinstance(step.before, WorkerRow) else None
                 self._capacity += _slots(after) - (_slots(known) if known else 0)
+                self._see_worker(after, step.at_ms)
                 if is_within:
                     slots = f"{_slots(after) or after.worker.capacity} slots"
                     self._change(step.at_ms, f"{of_worker(after)} ({slots})")
@@ -119,6 +125,7 @@ class Investigator:
             slices=(*self._slices, last.close(self._capacity)),
             changes=tuple(self._changes),
             changes_left_out=self._changes_left_out,
+            stays=self._all_stays(cluster),
             hurt=tuple(one for _, _, one in sorted(self._hurt, reverse=True)),
             findings=(),
         )
@@ -137,6 +144,13 @@ class Investigator:
         if ended is not None:
             slice_.ended[ended.outcome] += 1
             self._attempt(ended, step)
+        if isinstance(step.event, events.AttemptFailed | events.Failed):
+            kind = step.event.error.kind.value
+            self._failures[kind] += 1
+            slice_.failures[kind] += 1
+        elif isinstance(step.event, events.AttemptLost):
+            slice_.failures[step.event.why.value] += 1
+            self._lost += step.event.why is LostBecause.LEASE_RAN_OUT
         if has_ended(after.job):
             self._ended[status_of(after.job)] += 1
             self._remember(after, self._tolls.pop(after.id, _Toll()))
@@ -156,10 +170,28 @@ class Investigator:
         toll.outcome = ended.outcome
         if not isinstance(step.event, events.Completed):
             toll.wasted_ms += ended.ran_ms
-        if ended.error is not None:
-            self._failures[ended.error.value] += 1
-        if isinstance(step.event, events.AttemptLost):
-            self._lost += step.event.why is LostBecause.LEASE_RAN_OUT
+
+    def _see_worker(self, row: WorkerRow, at_ms: int) -> None:
+        if not row.worker.has_ended:
+            self._started_ms.setdefault(row.name, at_ms)
+            return
+        started_ms = self._started_ms.pop(row.name, None)
+        if started_ms is not None and at_ms >= self._from_ms and len(self._stays) < STAYS_MAX:
+            from_ms = max(started_ms, self._from_ms)
+            self._stays.append(Stay(row.name, from_ms, at_ms, row.worker.status))
+
+    def _all_stays(self, cluster: Cluster) -> tuple[Stay, ...]:
+        """With those of the workers that are there still."""
+        there = (
+            Stay(
+                row.name,
+                max(self._started_ms[row.name], self._from_ms),
+                self._to_ms,
+                row.worker.status,
+            )
+            for row in cluster.living()
+        )
+        return (*self._stays, *there)[:STAYS_MAX]
 
     def _toll(self, job_id: str) -> _Toll:
         return self._tolls.setdefault(job_id, _Toll())

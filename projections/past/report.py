@@ -4,6 +4,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from core.fleet import WorkerStatus
+
 _WITHOUT_AN_ANSWER: Final = ("failed", "expired")
 
 
@@ -22,6 +24,7 @@ class Slice(Struct, frozen=True, kw_only=True):
     arrived: int  # Came into line: submitted, due, requeued, or taken back.
     claimed: int
     ended: dict[str, int]  # Attempts, by the event that ended them.
+    failures: dict[str, int]  # By the kind of error, or why a worker's claim ended.
     waiting: int  # The most at once.
     running: int  # The most at once.
     capacity: int  # At its end.
@@ -33,6 +36,15 @@ class Change(Struct, frozen=True):
 
     at_ms: int
     what: str
+
+
+class Stay(Struct, frozen=True):
+    """A worker, for as long as it was there."""
+
+    worker: str
+    from_ms: int
+    until_ms: int
+    became: WorkerStatus  # What it was at the end of that time.
 
 
 class Hurt(Struct, frozen=True, kw_only=True):
@@ -65,12 +77,13 @@ class Report(Struct, frozen=True, kw_only=True):
     to_ms: int
     submitted: int
     ended: dict[str, int]  # Jobs, by how they ended.
-    failures: dict[str, int]  # Attempts that failed, by the kind of error.
+    failures: dict[str, int]  # Attempts that failed and jobs given up, by the kind of error.
     lost: int  # Attempts taken back from workers whose lease ran out.
     wait_ms: Percentiles | None
     wait_before_ms: Percentiles | None  # In the time before, as long as this.
     slices: tuple[Slice, ...]
     changes: tuple[Change, ...]
     changes_left_out: int
+    stays: tuple[Stay, ...]  # The first of them, in the order in which they ended.
     hurt: tuple[Hurt, ...]  # Those that failed or expired first, then by the time that they lost.
     findings: tuple[str, ...]  # What stands out, in words.

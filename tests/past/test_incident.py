@@ -64,7 +64,7 @@ def test_it_reads_as_markdown(played: Incident, tmp_path: Path) -> None:
     path = tmp_path / "incident.md"
     look(played, "incident", *span(played), "-o", str(path))
     text = path.read_text("utf-8")
-    assert text.startswith("# Incident from ")
+    assert text.startswith("# Incident of 20")
     assert f"`{played.poisoned}`" in text
     assert text == look(played, "incident", *span(played))
 
@@ -74,6 +74,6 @@ def test_it_is_one_page_with_its_plots_in_it(played: Incident, tmp_path: Path) -
     path = tmp_path / "incident.html"
     look(played, "incident", *span(played), "-o", str(path))
     html = path.read_text("utf-8")
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == html.count("<figcaption>") == 5
     assert played.poisoned in html
     assert "src=" not in html, "it needs nothing from elsewhere"
