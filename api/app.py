@@ -26,6 +26,7 @@ from api.health import healthz, readyz
 from api.jobs import JobsController
 from api.keyring import Keyring
 from api.lists import ListsController
+from api.metrics import Expose, metrics_route
 from api.openai.endpoints import OpenAIController
 from api.queues import QueuesController
 from api.replay import ReplayController
@@ -63,11 +64,16 @@ async def _tell_what_is_left(message: Message, scope: Scope) -> None:
 
 
 def create_app(
-    store: EventStore, bells: Bells, settings: Settings, is_ready: Callable[[], bool]
+    store: EventStore,
+    bells: Bells,
+    settings: Settings,
+    is_ready: Callable[[], bool],
+    expose: Expose,
 ) -> Litestar:
     """The API over `store`. It listens to `bells` and fires timers for as long as it runs.
 
-    `is_ready` has its say in `/readyz`, for what else runs in this process.
+    `is_ready` has its say in `/readyz`, for what else runs in this process; `expose` says what is at
+    `/metrics`.
     """
     defaults = Defaults(
         attempts_max=settings.max_attempts,
@@ -111,6 +117,7 @@ def create_app(
             OpenAIController,
             healthz,
             readyz,
+            metrics_route(expose),
             openapi_json,
         ],
         dependencies={"desk": Provide(desk_of, sync_to_thread=False)},

@@ -38,7 +38,10 @@ class Front:
 
         method = scope["method"] if scope["type"] == ScopeType.HTTP else None
         if method == "HEAD":
-            await self._app(_with_method(scope, "GET"), receive, _head_of(send_on))
+            as_get = _with_method(scope, "GET")
+            await self._app(as_get, receive, _head_of(send_on))
+            if "path_template" in as_get:  # The router's word, for whoever stands around us.
+                scope["path_template"] = as_get["path_template"]
         elif method == "OPTIONS":
             await self._app(_with_method(scope, _NONE), receive, _allowed_by(send_on))
         else:

@@ -5,7 +5,6 @@ a stream to its end. Nothing is recorded of a request but its method, its path, 
 what became of it: no query, no header but the user agent, no body.
 """
 
-import re
 from typing import Final
 
 from litestar.enums import ScopeType
@@ -25,16 +24,13 @@ from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_OR
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, use_span
 from opentelemetry.util.types import AttributeValue
 
+from api.routes import METHODS, method_of, route_of
 from api.tracing import TRACEPARENT, header_of
 from core.tracing import JOB_ID, context_of, traceparent_of
 
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # They would be most of all spans.
-_METHODS: Final = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
-)
 _JOBS: Final = "/v1/jobs/"
 _REQUEST_ID: Final = f"{HTTP_RESPONSE_HEADER_TEMPLATE}.x-request-id"
-_PARAMETER_TYPE: Final = re.compile(r":\w+}")
 
 
 class RequestSpans:
@@ -71,7 +67,7 @@ class RequestSpans:
 
     def _start(self, scope: HTTPScope) -> Span:
         context = context_of(header_of(scope, b"traceparent"), header_of(scope, b"tracestate"))
-        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        method = method_of(scope)
         attributes: dict[str, AttributeValue] = {
             HTTP_REQUEST_METHOD: method,
             URL_PATH: scope["path"],
@@ -103,10 +99,9 @@ def _note_answer(span: Span, status: int, headers: list[tuple[bytes, bytes]]) ->
 
 def _note_route(span: Span, scope: HTTPScope) -> None:
     """Name the span by its route, which is known once the application has found it."""
-    template = scope.get("path_template")
-    if not template:
+    route = route_of(scope)
+    if route is None:
         return
-    route = _PARAMETER_TYPE.sub("}", str(template))
     span.update_name(f"{_method_name(scope['method'])} {route}")
     span.set_attribute(HTTP_ROUTE, route)
     job_id = scope.get("path_params", {}).get("job_id")
@@ -115,7 +110,7 @@ def _note_route(span: Span, scope: HTTPScope) -> None:
 
 
 def _method_name(method: str) -> str:
-    return method if method in _METHODS else "HTTP"
+    return method if method in METHODS else "HTTP"
 
 
 def _fail(span: Span, kind: str) -> None:

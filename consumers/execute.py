@@ -23,11 +23,16 @@ from core.job import CommandRefused, decide
 from core.output import Emitter
 from core.states import Queued, Running
 from core.store import Claim, EventStore, Fence, Recorded
+from core.tracing import JOB_TRACEPARENT
 
 if TYPE_CHECKING:
     from consumers.spans import WorkerSpans
 
 log = logging.getLogger(__name__)
+
+Waited = Callable[
+    [str, int], None
+]  # Hears of each claim: its queue, and how many milliseconds it took.
 
 
 class LossLimits(Struct, frozen=True, kw_only=True):
@@ -51,6 +56,7 @@ class Executor:
         monotonic: Callable[[], float],
         on_upstream_error: Callable[[UpstreamError], None],
         spans: "WorkerSpans | None" = None,
+        waited: Waited | None = None,
     ) -> None:
         self._store = store
         self._emitter = emitter
@@ -61,6 +67,7 @@ class Executor:
         self._monotonic = monotonic
         self._on_upstream_error = on_upstream_error
         self._spans = spans
+        self._waited = waited
 
     async def run(self, delivery: Delivery) -> None:
         """Take a delivery from the lane to an outcome on the log.
@@ -68,6 +75,8 @@ class Executor:
         When Redis stays away for too long the entry is left pending: it is recovered, by this worker
         or another one, and no outcome is written twice.
         """
+        if delivery.submitted is not None:
+            JOB_TRACEPARENT.set(delivery.submitted.traceparent)
         try:
             lease = await self._claim(delivery)
             if lease is None:
@@ -110,8 +119,10 @@ class Executor:
         if not isinstance(recorded.job, Running):
             return None
         lease = Lease(delivery.job_id, recorded.job, claim)
+        waited_ms = _waited_ms(delivery, recorded)
+        if self._waited is not None:
+            self._waited(recorded.job.queue, waited_ms)
         if self._spans is not None:
-            waited_ms = _waited_ms(delivery, recorded)
             lease.spans = self._spans.begin(
                 delivery.job_id, delivery.submitted, recorded.job, waited_ms
             )

@@ -1,9 +1,10 @@
-"""A worker's own `/healthz` and `/readyz`, on WORKER_PORT.
+"""A worker's own `/healthz`, `/readyz` and `/metrics`, on WORKER_PORT.
 
 Ready means that claiming works: a process that runs while its connection is dead is not.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from litestar import Litestar, Response, get
@@ -13,6 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 from consumers.worker import Worker
 
 STALE_SECONDS: Final = 10.0
+METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4"  # The charset follows.
 
 
 class WorkerHealth(Struct, frozen=True, kw_only=True):
@@ -24,8 +26,8 @@ class WorkerHealth(Struct, frozen=True, kw_only=True):
     note: str | UnsetType = UNSET  # What an operator has to know, though jobs are run.
 
 
-def create_health_app(worker: Worker) -> Litestar:
-    """The health of `worker` as an application."""
+def create_health_app(worker: Worker, expose: Callable[[], Awaitable[bytes]]) -> Litestar:
+    """The health of `worker` as an application, and what `expose` says to Prometheus."""
 
     def health(status: str) -> WorkerHealth:
         return WorkerHealth(
@@ -47,7 +49,11 @@ def create_health_app(worker: Worker) -> Litestar:
         status_code = HTTP_200_OK if trouble is None else HTTP_503_SERVICE_UNAVAILABLE
         return Response(health(trouble or "ready"), status_code=status_code)
 
-    return Litestar([healthz, readyz], openapi_config=None, logging_config=None)
+    @get("/metrics")
+    async def metrics() -> Response[bytes]:
+        return Response(await expose(), media_type=METRICS_MEDIA_TYPE)
+
+    return Litestar([healthz, readyz, metrics], openapi_config=None, logging_config=None)
 
 
 def _trouble(worker: Worker) -> str | None:

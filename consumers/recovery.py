@@ -192,7 +192,9 @@ class Recovery:
         except (Conflict, CommandRefused, NotOwner) as error:
             log.info("job %s not recovered: %s", job_id, error)
         else:
-            log.warning("job %s recovered", job_id)
+            log.debug(
+                "job %s recovered", job_id
+            )  # The journal has `job lost`, as of all that is written.
             if self._spans is not None and owner != HANDED_OVER:
                 await self._record_lost(self._spans, job_id, head, recorded)
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from consumers.claims import Claims, Delivery
-from consumers.execute import Executor, LossLimits
+from consumers.execute import Executor, LossLimits, Waited
 from consumers.leases import RENEWALS_PER_LEASE, Interruption, Leases
 from consumers.models import ServedModels
 from consumers.recovery import Recovery
@@ -75,6 +75,7 @@ class Worker:
         upstream: Upstream,
         limits: LossLimits,
         spans: "WorkerSpans | None" = None,
+        waited: Waited | None = None,
     ) -> None:
         self.identity = identity
         self.claimed_at = float("-inf")  # When Redis last let it look for work.
@@ -97,6 +98,7 @@ class Worker:
             time.monotonic,
             self.models.doubt,
             spans,
+            waited,
         )
         self._recovery = Recovery(
             store,

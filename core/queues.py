@@ -7,6 +7,7 @@ in every worker, should whoever wrote the fact have died in between.
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
@@ -89,6 +90,18 @@ class Queues:
         ask = {"queues": [queue.decode() for queue in paused]}
         for keys in others:
             await functions.call(self._store.client, "pause", [keys.paused], ask)
+
+
+async def waiting_in(store: EventStore, queues: Collection[str]) -> dict[str, int]:
+    """How many jobs wait in some queues, over all shards. Raises StoreError."""
+    waiting = dict.fromkeys(queues, 0)
+    fields = [count_field(Counter.WAITING, queue) for queue in waiting]
+    for keys in store.shards:
+        async with answering():
+            stored = await store.client.hmget(keys.counts, fields)
+        for queue, count in zip(waiting, stored, strict=True):
+            waiting[queue] += int(count or 0)
+    return waiting
 
 
 async def keep_mirrored(queues: Queues) -> None:

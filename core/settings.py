@@ -76,6 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     durability: Durability = Durability.EVERYSEC
     log_format: LogFormat = LogFormat.CONSOLE
     log_level: LogLevel = LogLevel.INFO
+    log_content: bool = False  # Whether requests, answers and errors' texts are logged.
 
     @property
     def lease_ms(self) -> int:

@@ -17,6 +17,7 @@ from core import functions
 from core.access import KeyLimits
 from core.appender import Appender, Record, rewriting
 from core.batching import Batcher
+from core.change import Change, OnWritten
 from core.commands import Command
 from core.durability import Barrier, NoBarrier, Written
 from core.effects import IN_A_LANE
@@ -91,6 +92,9 @@ class EventStore:
         self._barrier = barrier or NoBarrier()
         self.shards = tuple(ShardKeys(shard) for shard in range(shards))
         self.bounds = bounds
+        self.on_written: OnWritten | None = (
+            None  # Hears of what was written here; it must not raise.
+        )
         self._appenders = tuple(
             Appender(client, "append", keys, bounds.patience_seconds) for keys in self.shards
         )
@@ -148,6 +152,8 @@ class EventStore:
             duplicate.left = left
             await self._confirm(duplicate.job_id, 1, None)
             raise
+        if self.on_written is not None:
+            self.on_written(Change(job_id, None, (submitted,), job, recorded.log_ids))
         await self._confirm(job_id, 1, recorded.log_ids[0])
         return recorded
 
@@ -186,6 +192,8 @@ class EventStore:
             case Fence(claim, worker):
                 record.fence = (claim, worker)
         recorded = Recorded(after, await self.write(keys.shard, record))
+        if self.on_written is not None:
+            self.on_written(Change(job_id, before, events, after, recorded.log_ids))
         if has_ended(after) or has_ended(before):  # The end of a life, or the beginning of one.
             await self._confirm(job_id, after.version, recorded.log_ids[-1])
         return recorded

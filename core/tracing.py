@@ -25,6 +25,9 @@ _CHARS_MAX: Final = 512  # The propagator would warn in the log of what is longe
 # The trace of whatever this task does without knowing of one.
 OWN_TRACE_ID: ContextVar[int | None] = ContextVar("OWN_TRACE_ID", default=None)
 
+# The `traceparent` of the job that this task runs, for its lines in the log.
+JOB_TRACEPARENT: ContextVar[str | None] = ContextVar("JOB_TRACEPARENT", default=None)
+
 
 def valid_traceparent(header: str) -> str | None:
     """A `traceparent` as version 00 has it; None for a malformed one, which is as good as none."""

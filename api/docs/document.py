@@ -144,7 +144,8 @@ def _show(response: Schema, example: Example) -> None:
             content.clear()
         content["text/event-stream"] = {"schema": _EVENTS, "example": example.stream}
     if example.answer is not None:
-        content["application/json"]["example"] = example.answer
+        media = content.get("application/json") or next(iter(content.values()))
+        media["example"] = example.answer
 
 
 def _never_null(schema: Schema) -> Schema:

@@ -328,4 +328,5 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /v1/replay/timeline/{job_id}": Example(answer={"timeline": _TOLD, "notes": []}),
     "GET /healthz": Example(answer={"status": "ok"}),
     "GET /readyz": Example(answer={"status": "ready"}),
+    "GET /metrics": Example(answer='proxy_queued_jobs{queue="default"} 3.0\n'),
 }

@@ -1,6 +1,7 @@
 """Respool itself, by the same stopwatch: every transition an event, no-op jobs through a real worker."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,10 +12,12 @@ from typing import Any
 from msgspec import Raw
 from stopwatch import REQUEST, RESULT, SUBMITTERS, Backlog, Timed, Way, main, submit_from_tasks
 
+from cli.logs import configure_logging
 from cli.loop import run as run_loop
 from cli.roles.worker import spans_of
 from cli.telemetry import exporting_spans
-from consumers.execute import LossLimits
+from cli.watching import watch
+from consumers.execute import LossLimits, Waited
 from consumers.stop import Stop
 from consumers.upstream.base import Answer, Call
 from consumers.worker import Identity, Worker
@@ -24,6 +27,7 @@ from core.events import Submitted
 from core.ids import RANDOM_BITS, job_id
 from core.records import Bounds
 from core.redis import connect
+from core.settings import LogFormat, LogLevel, Settings
 from core.store import EventStore
 from migrations.runner import migrate
 
@@ -39,6 +43,7 @@ def submit(redis_url: str, jobs: int) -> Timed:
         client = connect(redis_url)
         await migrate(client)
         store = EventStore(client, 1, Bounds(waiting_max=JOBS_MAX))
+        _watched(store)
         request = Raw(f'"{REQUEST}"'.encode())
         numbers, now_ms = iter(range(jobs)), time.time_ns() // 1_000_000
 
@@ -58,6 +63,16 @@ def submit(redis_url: str, jobs: int) -> Timed:
         return timed
 
     return run_loop(run())
+
+
+def _watched(store: EventStore) -> Waited | None:
+    """Have it counted and logged as in a role's process, if WATCHED says at which LOG_LEVEL."""
+    level = os.environ.get("WATCHED")
+    if level is None:
+        return None
+    settings = Settings(log_format=LogFormat.JSON, log_level=LogLevel(level))
+    configure_logging(settings.log_format, settings.log_level)
+    return watch(store, settings).waited
 
 
 class NoOp:
@@ -138,7 +153,9 @@ async def a_worker(redis_url: str, upstream: Any) -> AsyncIterator[Worker]:
     limits = LossLimits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
     with exporting_spans("benchmark") as tracer:
         spans = spans_of(tracer, identity, upstream)
-        yield Worker(identity, store, lease_client, Bells(client), upstream, limits, spans)
+        waited = _watched(store)
+        bells = Bells(client)
+        yield Worker(identity, store, lease_client, bells, upstream, limits, spans, waited)
     await client.aclose()
     await lease_client.aclose()
 

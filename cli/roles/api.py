@@ -10,6 +10,8 @@ from litestar.types import ASGIApp
 from redis.asyncio import Redis
 
 from api.app import PATIENCE_SECONDS, create_app
+from api.metrics import RequestFigures
+from cli.metrics import RequestTallies, api_exposition
 from cli.opening import open_store, patiently
 from cli.process import (
     required_redis_url,
@@ -20,6 +22,7 @@ from cli.process import (
 )
 from cli.protocol import WireLimits
 from cli.serving import bind, serving
+from cli.watching import marks_of, watch, with_request
 from consumers.stop import Stop
 from core.bells import Bells
 from core.key_book import KeyBook
@@ -98,8 +101,14 @@ async def running_api(
         await patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
-        app = _traced(create_app(store, bells, settings, is_ready), tracer)
-        async with serving(app, listening, limits, settings.trusted_proxies) as url:
+        figures = watch(store, settings, with_request, *marks_of(tracer))
+        requests = RequestTallies()
+        exposition = api_exposition(store, figures, requests)
+        app = create_app(store, bells, settings, is_ready, exposition.text)
+        counted = RequestFigures(app, requests.counts, requests.durations)
+        async with serving(
+            _traced(counted, tracer), listening, limits, settings.trusted_proxies
+        ) as url:
             try:
                 yield url
             finally:

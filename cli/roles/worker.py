@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cli.metrics import worker_exposition
 from cli.opening import open_store
 from cli.process import (
     required_redis_url,
@@ -20,6 +21,7 @@ from cli.process import (
     traced,
 )
 from cli.serving import bind, serving
+from cli.watching import marks_of, watch
 from consumers.execute import LossLimits
 from consumers.gpu import gpus
 from consumers.health import create_health_app
@@ -107,8 +109,10 @@ async def _start_worker(
     bells = Bells(store.client)
     identity = _identity(settings)
     spans = spans_of(tracer, identity, upstream)
-    worker = Worker(identity, store, lease_client, bells, upstream, limits, spans)
-    await stack.enter_async_context(serving(create_health_app(worker), listening))
+    figures = watch(store, settings, *marks_of(tracer))
+    worker = Worker(identity, store, lease_client, bells, upstream, limits, spans, figures.waited)
+    health = create_health_app(worker, worker_exposition(store, figures, worker).text)
+    await stack.enter_async_context(serving(health, listening))
     return worker
 
 

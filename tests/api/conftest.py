@@ -60,6 +60,11 @@ class Api:
         return job
 
 
+async def says_nothing() -> bytes:
+    """What is at `/metrics` where nobody looks."""
+    return b""
+
+
 OpenApi = Callable[..., Coroutine[Any, Any, Api]]
 
 
@@ -72,7 +77,7 @@ async def serving_api(
 ) -> AsyncIterator[Api]:
     """An API over `store`, for as long as the block lasts."""
     bells = Bells(store.client)
-    app = create_app(store, bells, Settings(**settings), is_ready)
+    app = create_app(store, bells, Settings(**settings), is_ready, says_nothing)
     listening = bind("127.0.0.1", 0, "API_PORT")
     listening.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # As uvloop does by itself.
     desk: Desk = app.state.desk

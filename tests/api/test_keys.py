@@ -27,7 +27,7 @@ from core.records import Bounds
 from core.redis import connect
 from core.settings import Settings
 from core.store import EventStore
-from tests.api.conftest import Api, OpenApi
+from tests.api.conftest import Api, OpenApi, says_nothing
 from tests.api.errors import error_of
 from tests.api.keys import OPERATOR, a_key, bearer, revoke
 from tests.api.soon import listeners, soon
@@ -125,7 +125,7 @@ async def test_a_key_that_is_made_and_revoked_is_heard_of_at_once(
 
 
 async def test_every_route_says_which_scopes_it_takes(store: EventStore) -> None:
-    app = create_app(store, Bells(store.client), Settings(), lambda: True)
+    app = create_app(store, Bells(store.client), Settings(), lambda: True, says_nothing)
     undeclared = [
         (route.path, sorted(handler.http_methods))
         for route in _routes(app)

@@ -15,7 +15,7 @@ from core.bells import Bells
 from core.events import Usage
 from core.settings import Settings
 from core.store import EventStore
-from tests.api.conftest import CHAT, Api, OpenApi, projecting
+from tests.api.conftest import CHAT, Api, OpenApi, projecting, says_nothing
 from tests.api.errors import error_of
 from tests.api.keys import OPERATOR, a_key, bearer
 from tests.api.soon import soon
@@ -291,7 +291,7 @@ async def test_no_key_of_any_scopes_leads_to_a_job_of_another_tenant(
 
 def _calls(store: EventStore) -> list[tuple[str, str]]:
     """Every call that the API takes, but those that pause the queue that the jobs are in."""
-    app = create_app(store, Bells(store.client), Settings(), lambda: True)
+    app = create_app(store, Bells(store.client), Settings(), lambda: True, says_nothing)
     return [
         (method, route.path.replace("{job_id:str}", "ID").replace("{name:str}", "elsewhere"))
         for route in app.routes

@@ -56,10 +56,10 @@ class Site:
 
     def worker(self, upstream_url: str = "echo:", **environment: str) -> Process:
         """A worker that claims by now."""
-        port = str(free_port())
-        settings = {"UPSTREAM_URL": upstream_url, "WORKER_PORT": port, "LEASE_SECONDS": "1"}
-        process = self._start("worker", **settings | environment)
-        self._until(f"http://127.0.0.1:{port}/readyz", process)
+        defaults = {"WORKER_PORT": str(free_port()), "LEASE_SECONDS": "1"}
+        settings = {"UPSTREAM_URL": upstream_url} | defaults | environment
+        process = self._start("worker", **settings)
+        self._until(f"http://127.0.0.1:{settings['WORKER_PORT']}/readyz", process)
         return process
 
     def chat(self, **headers: str) -> httpx.Response:
