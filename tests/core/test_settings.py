@@ -110,6 +110,7 @@ def test_all_settings_are_read() -> None:
         "DURABILITY": "always",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "debug",
+        "LOG_CONTENT": "true",
     }
     assert set(environment) == {name.upper() for name in Settings.__struct_fields__}
     assert read_settings(environment) == Settings(
@@ -143,6 +144,7 @@ def test_all_settings_are_read() -> None:
         durability=Durability.ALWAYS,
         log_format=LogFormat.JSON,
         log_level=LogLevel.DEBUG,
+        log_content=True,
     )
 
 
