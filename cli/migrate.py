@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.archive import archive_of
 from cli.client import json_option
 from cli.opening import without_password
 from cli.process import required_redis_url, run_role, settings_of_environment, stop_on_signals
 from consumers.stop import Stop
+from core.archive import Archive
 from core.errors import StoreError
 from core.records import Bounds
 from core.redis import REPLY_TIMEOUT_SECONDS, connect
@@ -74,7 +76,8 @@ def migrate(plan_only: bool, to: int | None, shards: int, park: bool, as_json: b
         client = connect(redis_url)
         try:
             bounds = settings.bounds(REPLY_TIMEOUT_SECONDS)
-            if await stop.unless_asked(migrate_as_asked(client, asked, bounds)) is None:
+            migrating = migrate_as_asked(client, asked, bounds, archive_of(settings))
+            if await stop.unless_asked(migrating) is None:
                 raise StoreError("stopped; run it again, and it goes on where it was")
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--shards") from error
@@ -86,7 +89,9 @@ def migrate(plan_only: bool, to: int | None, shards: int, park: bool, as_json: b
     run_role(apply)
 
 
-async def migrate_as_asked(client: Redis, asked: Asked, bounds: Bounds) -> int:
+async def migrate_as_asked(
+    client: Redis, asked: Asked, bounds: Bounds, archive: Archive | None = None
+) -> int:
     """Plan or apply, up or down, and print it; how many steps. Raises StoreError, ValueError for `shards`."""
     with Telling(asked) as told:
         match asked:
@@ -94,7 +99,12 @@ async def migrate_as_asked(client: Redis, asked: Asked, bounds: Bounds) -> int:
                 steps, done = await plan(client), "to apply"
             case Asked(to=None, shards=shards):
                 steps = await runner.migrate(
-                    client, shards, told=told, bounds=bounds, strict=not asked.park
+                    client,
+                    shards,
+                    told=told,
+                    bounds=bounds,
+                    strict=not asked.park,
+                    archive=archive,
                 )
                 done = "applied"
             case Asked(plan_only=True, to=int(to)):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
+from cli.archive import archive_of
 from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
 from core.errors import StoreDenied, StoreError, StoreNotReady, StoreUnavailable
 from core.persistence import require_syncing
@@ -38,6 +39,7 @@ async def open_store(
     Raises StoreError if it is not there in STORE_WAIT_SECONDS, and at once if its settings would
     let it delete the log, or lose what DURABILITY says that it keeps.
     """
+    archive = archive_of(settings)
     client = connect(redis_url)
     try:
         shards = await patiently(lambda: shard_count(client), redis_url, StoreError)
@@ -45,11 +47,11 @@ async def open_store(
         async with _barrier(settings, redis_url, patience_seconds) as barrier:
             bounds = settings.bounds(patience_seconds)
             if not confirm_in_background:
-                yield EventStore(client, shards, bounds, barrier)
+                yield EventStore(client, shards, bounds, barrier, archive)
                 return
             background = InBackground(barrier)
             try:
-                yield EventStore(client, shards, bounds, background)
+                yield EventStore(client, shards, bounds, background, archive)
             finally:
                 await background.settle()
     finally:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from cli.archive import archive_of
 from cli.client import json_option
 from cli.embedded import running_store
 from cli.lazy import LazyGroup
@@ -118,7 +119,9 @@ async def the_store() -> AsyncIterator[EventStore]:
     url = settings.redis_url or await running_store(settings.respool_data_dir)
     client = connect(url)
     try:
-        yield EventStore(client, await shard_count(client), settings.bounds(_PATIENCE_SECONDS))
+        bounds = settings.bounds(_PATIENCE_SECONDS)
+        shards = await shard_count(client)
+        yield EventStore(client, shards, bounds, archive=archive_of(settings))
     except StoreError as error:
         raise type(error)(f"{error} (the store is {without_password(url)})") from error
     finally:

@@ -10,6 +10,7 @@ import click
 from msgspec import Struct
 from rich.console import Console
 
+from cli.archive import archive_of
 from cli.demo import MODEL as DEMO_MODEL
 from cli.demo import OLLAMA, demo_model, ollama_answers
 from cli.embedded import embedded_store
@@ -135,7 +136,8 @@ async def _migrate(redis_url: str, settings: Settings, console: Console) -> None
 
     client = connect(redis_url)
     try:
-        await migrate(client, told=told, bounds=settings.bounds(REPLY_TIMEOUT_SECONDS))
+        bounds = settings.bounds(REPLY_TIMEOUT_SECONDS)
+        await migrate(client, told=told, bounds=bounds, archive=archive_of(settings))
     except CannotFold as error:
         log.error("lists and figures are not served: %s", error)
     finally:

@@ -15,6 +15,7 @@ RespoolError
     ├── StoreDenied         Redis refuses the user, the password, or a command to that user
     ├── StoreFull           Redis is nearly out of memory: no new jobs, but completions pass
     ├── StoreNotReady       the migrations were not applied, or are those of another release
+    ├── ArchiveError        an archive lacks what it should have, or has it altered (`core.archive`)
     ├── FromTheFuture       something was written by a newer release than this one
     └── Unreadable          something stored is not as any release wrote it
 

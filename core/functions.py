@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from core.errors import StoreNotReady
 from core.redis import answering
 
-VERSION: Final = 4
+VERSION: Final = 5
 LIBRARY: Final = f"respool_{VERSION}"
 _PARTS: Final = (
     "prelude",
@@ -34,6 +34,7 @@ _PARTS: Final = (
     "seen",
     "mend",
     "keys",
+    "archive",
 )
 
 _encoder = msgspec.msgpack.Encoder()

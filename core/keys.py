@@ -75,6 +75,11 @@ class ShardKeys(Struct, frozen=True):
         return f"{self.prefix}gaps"
 
     @property
+    def archived(self) -> str:
+        """A hash: how far the log is in its archive, and who archives it."""
+        return f"{self.prefix}archived"
+
+    @property
     def counts(self) -> str:
         return f"{self.prefix}counts"
 

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from core import functions
 from core.access import KeyLimits
 from core.appender import Appender, Record, rewriting
+from core.archive import Archive
 from core.batching import Batcher
 from core.change import Change, OnWritten
 from core.commands import Command
@@ -86,9 +87,16 @@ class EventStore:
     """Jobs in Redis. Safe for any number of tasks of one event loop."""
 
     def __init__(
-        self, client: Redis, shards: int, bounds: Bounds, barrier: Barrier | None = None
+        self,
+        client: Redis,
+        shards: int,
+        bounds: Bounds,
+        barrier: Barrier | None = None,
+        archive: Archive | None = None,
     ) -> None:
+        """`archive` has what was trimmed from the log; None: whoever needs that is told so."""
         self.client = client
+        self.archive = archive
         self._barrier = barrier or NoBarrier()
         self.shards = tuple(ShardKeys(shard) for shard in range(shards))
         self.bounds = bounds

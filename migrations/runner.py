@@ -11,6 +11,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from core import functions
+from core.archive import Archive
 from core.errors import FromTheFuture, StoreError, StoreNotReady
 from core.ids import SHARDS_MAX
 from core.keys import META
@@ -62,11 +63,12 @@ async def migrate(
     bounds: Bounds = _USUAL,
     *,
     strict: bool = True,
+    archive: Archive | None = None,
 ) -> list[Step]:
     """Apply what the store lacks, and say what that was.
 
     `shards` counts for a new store only: an existing one keeps its own. `bounds` says how far back views
-    reach, and how full they may make Redis. Unless it is strict, what cannot be folded is left out of the
+    reach, and how full they may make Redis; `archive` has what was trimmed of the log. Unless it is strict, what cannot be folded is left out of the
     views. `told` hears how it goes. Raises
     StoreUnavailable if Redis does not answer, another process holds the lock for longer than
     `wait_seconds`, or ours was lost; StoreNotReady for the store of a newer release; CannotFold.
@@ -83,7 +85,7 @@ async def migrate(
             case Kind.FUNCTIONS:
                 await load_functions(client)
             case Kind.VIEWS:
-                store = EventStore(client, await shards_of(client), bounds)
+                store = EventStore(client, await shards_of(client), bounds, archive=archive)
                 await _build(store, told, strict=strict)
 
     async def work() -> list[Step]:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from core import functions
 from core.errors import RespoolError, StoreError
+from core.head import position_of
 from core.keys import ShardKeys
 from core.redis import answering
 from core.tail import NO_ENTRY
@@ -90,8 +91,9 @@ class View:
             )
         if found and int(found[0][1][b"q"]) == at.sequence:
             return at
-        if not found and first and int(first[0][1][b"q"]) == at.sequence + 1:
-            return at  # Trimmed up to here, and no further.
+        is_trimmed = first and position_of(first[0][0].decode()) > position_of(at.entry)
+        if not found and is_trimmed and int(first[0][1][b"q"]) > at.sequence:
+            return at  # What is missing in between is in the archive, or it cannot be read on.
         raise LostTail(
             f"the views of shard {self._log.shard} were folded up to entry {at.entry} "
             f"(number {at.sequence}), which the log does not have: it lost its end, or was trimmed "

@@ -5,13 +5,15 @@ so every entry is in the view exactly once, whoever dies at whatever moment.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from contextlib import aclosing
+from typing import Any, Final
 
 from msgspec import structs
 
 from core.errors import FromTheFuture
 from core.log import LogEntry
 from core.store import EventStore
+from projections.archive.filling import fill
 from projections.checkpoint import Checkpoint, Held, View
 from projections.feed import Poison, parse, read
 from projections.fold import Batch, Parked
@@ -53,6 +55,7 @@ class Runner:
         """
         at = await self._resumed()
         raws = await read(self._store, self._keys.shard, at.entry, self._batch_entries, block_ms)
+        raws = await self._filled(raws, at)
         run = parse(self._keys, raws, at.sequence, at.entry, self._gaps.have)
         if not run.entries:
             _raise(run.stopped)
@@ -70,6 +73,16 @@ class Runner:
         self._learn(batch)
         _raise(run.stopped)
         return len(run.entries)
+
+    async def _filled(self, raws: list[Any], at: Checkpoint) -> list[Any]:
+        """A batch of what comes after a checkpoint: out of the archive, where the log has it no more."""
+        batch: list[Any] = []
+        async with aclosing(fill(self._store, self._keys.shard, raws, at.sequence)) as pages:
+            async for page in pages:
+                batch += page
+                if len(batch) >= self._batch_entries:
+                    break
+        return batch[: self._batch_entries]
 
     async def prune(self, now_ms: int) -> bool:
         """Forget some of what is old by now, if it is time to; whether that was all of it.

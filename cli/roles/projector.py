@@ -2,16 +2,22 @@
 
 import asyncio
 import logging
+import os
+import platform
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import click
 
+from cli.archive import archive_of
 from cli.opening import open_store
 from cli.process import required_redis_url, run_role, settings_of_environment, stop_on_signals
 from consumers.stop import Stop
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.settings import Settings
+from core.store import EventStore
+from projections.archive.archiver import Archiver
 from projections.projector import Projector
 from projections.runner import BATCH_ENTRIES
 
@@ -52,13 +58,23 @@ async def running_projector(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """What keeps the views up with the log until the block ends; done only if it failed."""
     async with open_store(settings, redis_url, REPLY_TIMEOUT_SECONDS) as store:
-        projecting = asyncio.create_task(Projector(store, batch_entries).run())
+        projecting = asyncio.create_task(_project(settings, store, batch_entries))
         projecting.add_done_callback(_tell_failure)
         try:
             yield projecting
         finally:
             projecting.cancel()
             await asyncio.gather(projecting, return_exceptions=True)
+
+
+async def _project(settings: Settings, store: EventStore, batch_entries: int) -> None:
+    """Keep the views up with the log, and, where there is an archive, the log short; for ever."""
+    archive = archive_of(settings)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Projector(store, batch_entries).run())
+        if archive is not None:
+            holder = f"{platform.node() or 'localhost'}-{os.getpid()}-{secrets.token_hex(3)}"
+            tasks.create_task(Archiver(store, archive, holder).run())
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

@@ -115,7 +115,7 @@ end
 -- got lost; else the conflict.
 local function answer_again(keys, record)
     local head = keys[record.head]
-    local first = entry_at(keys[1], redis.call('HGET', head, tostring(record.expected + 1)))
+    local first = event_at(keys[1], head, redis.call('HGET', head, tostring(record.expected + 1)))
     if not first or field_of(first, 'o') ~= record.op then
         return { 'conflict', redis.call('HGETALL', head) }
     end
@@ -232,8 +232,10 @@ local function write_head(keys, record, ids, entry)
     end
     if record.expires_ms then
         redis.call('PEXPIRE', head, record.expires_ms)
+        redis.call('PEXPIRE', carried_of(head), record.expires_ms)
     elseif record.persist then
         redis.call('PERSIST', head)
+        redis.call('PERSIST', carried_of(head))
     end
 end
 

@@ -22,7 +22,7 @@ local function sort_out(keys, ask, index, entry, now, found)
         hand_over(lane, entry[1], at)
         found.handed_over[#found.handed_over + 1] = job
     else
-        local submitted = entry_at(keys[1], at['1'])
+        local submitted = event_at(keys[1], ask.prefix .. 'job:' .. job, at['1'])
         local overdue = at.deadline_at and tonumber(at.deadline_at) <= now
         found[#found + 1] = { entry[1], job, head, submitted or false, overdue and 1 or 0 }
     end

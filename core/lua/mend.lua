@@ -74,7 +74,11 @@ local function rewrite_head(head, ask, entry)
         redis.call('HSET', head, 'entry', entry)
     end
     if ask.expires_at_ms then
-        redis.call('PEXPIREAT', head, left_ms > 0 and now_ms() + left_ms or ask.expires_at_ms)
+        local at_ms = left_ms > 0 and now_ms() + left_ms or ask.expires_at_ms
+        redis.call('PEXPIREAT', head, at_ms)
+        redis.call('PEXPIREAT', carried_of(head), at_ms)
+    else
+        redis.call('PERSIST', carried_of(head))
     end
 end
 

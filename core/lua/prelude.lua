@@ -2,8 +2,8 @@
 --
 -- ARGV[1] is a MessagePack value, so its numbers arrive as numbers; what is read from Redis is text and
 -- goes through tonumber. Bodies follow as they are, and are named by their index in ARGV. Keys are
--- declared, but for heads that a lane or a timer names, and the other lanes of one that is tidied away:
--- those carry the same hash tag, so they are in the declared slot.
+-- declared, but for heads that a lane or a timer names, what a job's log entries are carried in, and the other
+-- lanes of one that is tidied away: those carry the same hash tag, so they are in the declared slot.
 
 local GROUP = 'workers'
 local HANDED_OVER = 'newer-release' -- A consumer that is nobody: see `hand_over`.
@@ -48,6 +48,34 @@ end
 
 local function entry_at(stream, id)
     return id and redis.call('XRANGE', stream, id, id)[1]
+end
+
+-- Say whether a stream entry's id comes before another's.
+local function is_before(id, other)
+    local ms, number = string.match(id, '^(%d+)-(%d+)$')
+    local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+    if ms ~= other_ms then
+        return tonumber(ms) < tonumber(other_ms)
+    end
+    return tonumber(number) < tonumber(other_number)
+end
+
+-- Where the entries of a job's log are kept that the log itself has no more (`archive.lua`): for as long as its
+-- head. A head that is no job's has none.
+local function carried_of(head)
+    return (string.gsub(head, '^(respool:{%d+}:)job:', '%1carried:'))
+end
+
+-- The hash that says how far a log is in its archive.
+local function archived_of(log)
+    return (string.gsub(log, 'log$', 'archived'))
+end
+
+-- A job's log entry, wherever it is.
+local function event_at(log, head, id)
+    local entry = entry_at(log, id)
+    local carried = not entry and id and redis.call('HGET', carried_of(head), id)
+    return entry or carried and { id, cmsgpack.unpack(carried) }
 end
 
 -- Whom a lane's pending entry belongs to; nil if it is not pending, or its lane is gone.

@@ -22,6 +22,16 @@ local function in_chunks(command, key, values)
     end
 end
 
+-- Say whether an entry is in the log, or was archived and trimmed.
+local function has_entry(log, sequence, entry)
+    local last = entry_at(log, entry)
+    if last then
+        return tonumber(field_of(last, 'q')) == sequence
+    end
+    local at = redis.call('HMGET', archived_of(log), 'sequence', 'entry')
+    return at[1] and sequence <= tonumber(at[1]) and not is_before(at[2], entry)
+end
+
 local function refused_commit(keys, ask)
     local at = redis.call('HMGET', keys[2], 'commits', 'held_until_ms')
     if tonumber(at[1]) ~= ask.expected then
@@ -32,11 +42,8 @@ local function refused_commit(keys, ask)
         return { 'held', held_ms }
     end
     local sequence, entry = unpack(ask.at)
-    if entry ~= '0-0' then
-        local last = entry_at(keys[1], entry)
-        if not last or tonumber(field_of(last, 'q')) ~= sequence then
-            return { 'lost' }
-        end
+    if entry ~= '0-0' and not has_entry(keys[1], sequence, entry) then
+        return { 'lost' }
     end
 end
 

@@ -6,8 +6,8 @@
 local function view(keys, _)
     local head = redis.call('HGETALL', keys[2])
     local at = table_of(head)
-    local first = entry_at(keys[1], at['1'])
-    local last = entry_at(keys[1], at[at.version])
+    local first = event_at(keys[1], keys[2], at['1'])
+    local last = event_at(keys[1], keys[2], at[at.version])
     return { head, first or false, last or false }
 end
 
@@ -28,7 +28,7 @@ local function history(keys, _)
     for i = 2, #keys do
         local at, entries = table_of(redis.call('HGETALL', keys[i])), {}
         for version = 1, tonumber(at.version or 0) do
-            entries[#entries + 1] = entry_at(keys[1], at[tostring(version)]) or nil
+            entries[#entries + 1] = event_at(keys[1], keys[i], at[tostring(version)]) or nil
         end
         replies[i - 1] = entries
     end

@@ -1,4 +1,4 @@
-"""The logs of all shards as one sequence, oldest first: what every look into the past reads.
+"""Archives and logs of all shards as one sequence, oldest first: what every look into the past reads.
 
 It is tolerant, as an incident has to be explained whatever became of its log: what cannot be read is
 noted, and passed over.
@@ -12,6 +12,7 @@ from core.errors import FromTheFuture
 from core.head import position_of
 from core.log import LogEntry, entry_of
 from core.store import EventStore
+from projections.archive.filling import filled
 from projections.feed import UNREADABLE
 from projections.replay.reading import log_pages
 
@@ -50,7 +51,10 @@ class Past:
 
     async def _of_shard(self, shard: int) -> AsyncGenerator[list[LogEntry], None]:
         sequence = 0
-        async for raws in log_pages(self._store, shard, "0-0", self._until):
+        pages = log_pages(self._store, shard, "0-0", self._until)
+        async for raws in filled(
+            self._store, shard, pages, 0, self._until, lambda error: self._note(str(error))
+        ):
             page = []
             for raw in raws:
                 try:

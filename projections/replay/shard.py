@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from core.redis import answering
 from core.store import EventStore
+from projections.archive.filling import filled
 from projections.replay.derived import NOTHING, Derived, derived, lane_names
 from projections.replay.findings import Finding, Kind
 from projections.replay.history import History, Told
@@ -51,11 +52,13 @@ class Shard:
         self._told = told
 
     async def fold(self, until: str = "+") -> None:
-        """Read the log on, up to an entry. Raises FromTheFuture, StoreUnavailable."""
+        """Read the log on, up to an entry. Raises FromTheFuture, ArchiveError, StoreUnavailable."""
         history = self.history
         if until != "+" and history.has_come_to(until):
             return
-        async for raws in log_pages(self.store, self.keys.shard, history.entry, until):
+        shard = self.keys.shard
+        pages = log_pages(self.store, shard, history.entry, until)
+        async for raws in filled(self.store, shard, pages, history.sequence, until):
             history.add(raws)
             self._told("events", history.entries, history.entries)
 
