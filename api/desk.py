@@ -42,6 +42,7 @@ from core.states import has_ended
 from core.store import EventStore, IdempotencyKey, View
 from core.tail import TailWatch
 from core.watcher import Watcher
+from projections.archive.finding import find
 from projections.reading.position import Reader
 from projections.reading.queues import place_of
 from projections.reading.workers import WorkerView
@@ -182,8 +183,12 @@ class Desk:
             return None
 
     async def require(self, job_id: str) -> View:
-        """A job with its first and last event. Raises UnknownJob, StoreUnavailable."""
-        return self._seen(job_id, await self.store.view(job_id) if is_job_id(job_id) else None)
+        """A job with its first and last event, in the store or in its archive.
+
+        Raises UnknownJob, ArchiveError, StoreUnavailable.
+        """
+        view = await self.store.view(job_id) if is_job_id(job_id) else None
+        return self._seen(job_id, view or await find(self.store, job_id))
 
     def _seen(self, job_id: str, view: View | None) -> View:
         if view is None or not self.caller.may_see(view.head.job.tenant):

@@ -41,6 +41,14 @@ def is_job_id(text: str) -> bool:
     return len(text) == _LENGTH and not text.strip(_ALPHABET)
 
 
+def made_ms(job_id: str) -> int:
+    """When an id was made, by the clock of the host that made it."""
+    made = 0
+    for digit in job_id[:_TIME_CHARS]:
+        made = made << 5 | _ALPHABET.index(digit)
+    return made
+
+
 def shard_of(job_id: str) -> int:
     """The shard that a job lives on."""
     return _SHARD_OF[job_id[-_SHARD_CHARS:]]

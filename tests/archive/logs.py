@@ -2,6 +2,7 @@
 
 from redis.asyncio import Redis
 
+from core.archive import Archive
 from core.commands import Cancel
 from core.keys import ShardKeys
 from core.log import LogEntry
@@ -18,7 +19,7 @@ SHORT = Bounds(retention_ms=1)
 SEGMENTS = archiver.Bounds(entries=7)
 
 
-def open_with(client: Redis, archive: SegmentArchive | None, bounds: Bounds = SHORT) -> EventStore:
+def open_with(client: Redis, archive: Archive | None, bounds: Bounds = SHORT) -> EventStore:
     return EventStore(client, 1, bounds, archive=archive)
 
 

@@ -8,10 +8,12 @@ from redis.asyncio import Redis
 from core import functions
 from core.archive import ArchiveError
 from core.errors import StoreNotReady
+from core.states import Cancelled
 from core.store import EventStore
 from projections.archive.archiver import Archiver, Forked
 from projections.archive.files import Directory
 from projections.archive.filling import archived
+from projections.archive.finding import find
 from projections.archive.reader import SegmentArchive
 from projections.building import build, clock_ms
 from projections.past.sequence import Past
@@ -24,6 +26,7 @@ from tests.archive.logs import (
     some_jobs,
     told,
 )
+from tests.given import CHAT, new_id
 
 
 def segments_in(folder: Path) -> list[Path]:
@@ -53,6 +56,19 @@ async def test_an_open_job_finds_its_request_though_the_log_was_trimmed_of_it(
     assert view is not None
     assert view.submitted is not None
     assert view.submitted.request
+
+
+async def test_a_job_whose_head_has_expired_is_found_in_the_archive(kept: EventStore) -> None:
+    [waiting, *ended] = await an_archived_log(kept, 3)
+    for job in ended:
+        assert await kept.view(job) is None
+        view = await find(kept, job)
+        assert view is not None
+        assert isinstance(view.head.job, Cancelled)
+        assert view.submitted is not None
+        assert view.submitted.request == CHAT
+    assert await find(kept, waiting) is None
+    assert await find(kept, new_id()) is None
 
 
 async def test_a_trimmed_store_is_verified_and_its_views_are_folded_anew_with_the_archive(

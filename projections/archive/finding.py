@@ -1,0 +1,70 @@
+"""A job whose head has expired, as the archive has it.
+
+A job's id has the time at which it was made, by a host's clock, so its first event is in a segment of about
+then. Its head expired a while after its end, so nothing follows later than that. What lies between is read.
+"""
+
+import asyncio
+from typing import Final
+
+from core.events import Submitted
+from core.head import Head, milliseconds_of
+from core.ids import is_job_id, made_ms, shard_of
+from core.job import fold
+from core.log import LogEntry, entry_of, job_events
+from core.states import Completed, has_ended
+from core.store import EventStore, View
+from projections.archive.filling import archived
+from projections.archive.reader import SegmentArchive
+
+_CLOCKS_DIFFER_MS: Final = 5 * 60_000
+_AT_ONCE: Final = asyncio.Semaphore(
+    2
+)  # Segments are megabytes, and are decoded where requests are served.
+
+
+async def find(store: EventStore, job_id: str) -> View | None:
+    """An ended job with its first and last event; None if there is no archive, or it has no such job.
+
+    Raises ArchiveError, FromTheFuture, StoreUnavailable.
+    """
+    if not is_job_id(job_id) or shard_of(job_id) >= len(store.shards):
+        return None
+    async with _AT_ONCE:
+        entries = await _history(store, job_id)
+    events = job_events(entries)
+    if not events or not isinstance(events[0], Submitted):
+        return None
+    job = fold(events)
+    if job is None or not has_ended(job):
+        return None
+    return View(Head(job, tuple(entry.id for entry in entries)), events[0], events[-1])
+
+
+async def _history(store: EventStore, job_id: str) -> list[LogEntry]:
+    """A job's entries in the archive, up to where there can be no more."""
+    archive, shard = store.archive, shard_of(job_id)
+    if not isinstance(archive, SegmentArchive):
+        return []
+    entries: list[LogEntry] = []
+    until_ms = made_ms(job_id) + _CLOCKS_DIFFER_MS
+    incarnation, wanted = (await archived(store, store.shards[shard])).incarnation, job_id.encode()
+    for name in await archive.names(incarnation, shard):
+        if milliseconds_of(name.last_entry) < made_ms(job_id) - _CLOCKS_DIFFER_MS:
+            continue
+        if milliseconds_of(name.first_entry) > until_ms:
+            break
+        segment = await archive.open(incarnation, shard, name)
+        for page in segment.pages():
+            for entry in (entry_of(raw) for raw in page if raw[1].get(b"j") == wanted):
+                if entry.version == len(entries) + 1:  # Segments may overlap.
+                    entries.append(entry)
+            await asyncio.sleep(0)
+        job = fold(job_events(entries)) if entries else None
+        if isinstance(job, Completed):
+            break
+        if job is not None and has_ended(job):
+            until_ms = entries[-1].at_ms + store.bounds.retention_ms
+        elif job is not None:
+            until_ms = 2**63  # Open so far: however long that took.
+    return entries
