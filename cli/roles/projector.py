@@ -58,23 +58,32 @@ async def running_projector(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """What keeps the views up with the log until the block ends; done only if it failed."""
     async with open_store(settings, redis_url, REPLY_TIMEOUT_SECONDS) as store:
-        projecting = asyncio.create_task(_project(settings, store, batch_entries))
+        projecting = asyncio.create_task(Projector(store, batch_entries).run())
+        archiving = _archiving(settings, store)
         projecting.add_done_callback(_tell_failure)
         try:
             yield projecting
         finally:
-            projecting.cancel()
-            await asyncio.gather(projecting, return_exceptions=True)
+            running = [task for task in (projecting, archiving) if task is not None]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _project(settings: Settings, store: EventStore, batch_entries: int) -> None:
-    """Keep the views up with the log, and, where there is an archive, the log short; for ever."""
+def _archiving(settings: Settings, store: EventStore) -> asyncio.Task[None] | None:
+    """What archives the log, if there is an archive. A task of its own: views go on if it fails."""
     archive = archive_of(settings)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(Projector(store, batch_entries).run())
-        if archive is not None:
-            holder = f"{platform.node() or 'localhost'}-{os.getpid()}-{secrets.token_hex(3)}"
-            tasks.create_task(Archiver(store, archive, holder).run())
+    if archive is None:
+        return None
+    holder = f"{platform.node() or 'localhost'}-{os.getpid()}-{secrets.token_hex(3)}"
+    archiving = asyncio.create_task(Archiver(store, archive, holder).run())
+    archiving.add_done_callback(_tell_no_archive)
+    return archiving
+
+
+def _tell_no_archive(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the log is not archived and grows: the archiver ended", exc_info=error)
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:
