@@ -55,10 +55,10 @@ class Folding:
             self._body["usage"] = chunk["usage"]
         try:
             for choice in chunk.get("choices") or ():
-                changes = dict(choice)
+                changes = _object(choice)
                 index = changes.pop("index", 0)
                 if self._kind is Kind.CHAT:
-                    changes["message"] = dict(changes.pop("delta", None) or {})
+                    changes["message"] = _object(changes.pop("delta", None) or {})
                 if not isinstance(index, int):
                     raise TypeError(f"{index!r} is no index")
                 merge(self._choices.setdefault(index, {"index": index}), changes)
@@ -96,6 +96,13 @@ def _message(merged: dict[str, Any]) -> dict[str, Any]:
     if isinstance(calls := message.get("tool_calls"), list):
         message["tool_calls"] = [_without_index(call) for call in calls]
     return message
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A copy of an object of JSON; a list of pairs is none, though Python would make one of it."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no object")
+    return dict(value)
 
 
 def _without_index(item: Any) -> Any:

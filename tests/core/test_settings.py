@@ -82,6 +82,7 @@ def test_all_settings_are_read() -> None:
     environment = {
         "REDIS_URL": "redis://store:6379/0",
         "RESPOOL_DATA_DIR": "/var/lib/respool",
+        "ARCHIVE_URL": "file:///var/lib/archive",
         "API_HOST": "0.0.0.0",
         "API_PORT": "18080",
         "WORKER_HOST": "::1",
@@ -116,6 +117,7 @@ def test_all_settings_are_read() -> None:
     assert read_settings(environment) == Settings(
         redis_url="redis://store:6379/0",
         respool_data_dir=Path("/var/lib/respool"),
+        archive_url="file:///var/lib/archive",
         api_host="0.0.0.0",
         api_port=18_080,
         worker_host="::1",

@@ -224,7 +224,7 @@ GUARDS = (
     Guard(
         "views: the commit looks whether the log still has what was folded",
         "core/lua/project.lua",
-        "if not last or tonumber(field_of(last, 'q')) ~= sequence then",
+        "if entry ~= '0-0' and not has_entry(keys[1], sequence, entry) then",
         "if false then",
         "tests/projections/test_runner.py",
     ),
@@ -241,5 +241,26 @@ GUARDS = (
         "{ 'allow-oom' }",
         "{}",
         "tests/store/test_key_book.py",
+    ),
+    Guard(
+        "archive: who was frozen for longer than its lease changes nothing",
+        "core/lua/archive.lua",
+        "if tonumber(at[1] or 0) ~= ask.fence or tonumber(at[2] or 0) ~= ask.after then",
+        "if false then",
+        "tests/archive/test_archive.py",
+    ),
+    Guard(
+        "archive: nothing is trimmed that Redis was not told to be archived",
+        "core/lua/archive.lua",
+        "if is_before(archived, ask.before) then",
+        "if false then",
+        "tests/archive/test_archive.py",
+    ),
+    Guard(
+        "archive: an open job keeps its events",
+        "core/lua/archive.lua",
+        "            carry(ask.prefix .. 'job:' .. subject, entry)\n",
+        "",
+        "tests/archive/test_archive.py",
     ),
 )

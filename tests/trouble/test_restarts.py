@@ -14,6 +14,7 @@ from core.states import Completed
 from core.store import EventStore
 from core.tail import TailWatch
 from migrations.runner import migrate
+from projections.building import log_lengths
 from tests.api.errors import error_of
 from tests.api.soon import listeners, soon
 from tests.api.workers import a_worker as an_idle_worker
@@ -81,8 +82,9 @@ async def test_an_emptied_store_is_said_to_be_so_and_works_once_it_is_migrated(
 
 
 async def until_seen(site: Site) -> None:
-    """Until the API has looked at a log that is not empty."""
-    await soon(lambda: site.api.tail._known[0].sequence > 0)
+    """Until the API has looked at the log as it is now."""
+    [events] = await log_lengths(site.store)
+    await soon(lambda: site.api.tail._known[0].sequence >= events > 0)
 
 
 async def test_a_log_that_lost_its_end_is_noticed_and_said(
