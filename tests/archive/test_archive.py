@@ -151,6 +151,21 @@ async def test_one_archiver_works_and_the_other_changes_nothing(kept: EventStore
     assert (await archived(kept, kept.shards[0])).sequence == 21
 
 
+async def test_who_was_frozen_for_longer_than_its_lease_changes_nothing(
+    kept: EventStore, emptied: Redis
+) -> None:
+    await some_jobs(kept)
+    keys = kept.shards[0]
+    frozen = {"holder": "frozen", "lease_ms": 0}
+    _, fence, *_ = await functions.call(emptied, "archive_lease", [keys.archived], frozen)
+    await archiver_of(kept, "next")._lease(keys)
+    [last, *_] = await emptied.execute_command("XREVRANGE", keys.log, "+", "-", "COUNT", 1)
+    late = {"fence": fence, "after": 0, "sequence": 21, "entry": last[0].decode()}
+    reply = await functions.call(emptied, "archive_commit", [keys.archived, keys.log], late)
+    assert reply == b"moved"
+    assert (await archived(kept, keys)).sequence == 0
+
+
 async def test_a_log_that_lost_what_was_archived_is_not_archived_on(
     kept: EventStore, emptied: Redis
 ) -> None:
