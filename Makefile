@@ -66,6 +66,8 @@ bench: install ## Measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.lists
 	$(BIN)/python -m benchmarks.gateway
+	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.archive
 
 lock: ## Pin every dependency anew, with hashes
 	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt
