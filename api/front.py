@@ -10,6 +10,7 @@ from litestar.status_codes import HTTP_204_NO_CONTENT, HTTP_405_METHOD_NOT_ALLOW
 from litestar.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+REQUEST_ID: Final = "request_id"  # What it is called in the log.
 _REQUEST_ID: Final = b"x-request-id"
 _SANE: Final = re.compile(rb"[!-~]{1,128}")  # It goes into logs, and back into a header.
 # Litestar's own answer to OPTIONS knows the first handler of a path alone.
@@ -29,7 +30,7 @@ class Front:
         """Serve one request."""
         request_id = _sent_id(scope["headers"]) or secrets.token_hex(16).encode("ascii")
         # Each request is a task of its own, and so has a context of its own.
-        bind_contextvars(request_id=request_id.decode("ascii"))
+        bind_contextvars(**{REQUEST_ID: request_id.decode("ascii")})
 
         async def send_on(message: Any) -> None:
             if message["type"] == "http.response.start":

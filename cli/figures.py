@@ -69,23 +69,23 @@ class JobFigures:
 
     def note(self, change: Change) -> None:
         """Count what a change comes to."""
-        after = change.after
-        queue = self._queue(after.queue)
-        if change.before is None:
-            self.submitted.add(queue)
-        for event, log_id in zip(change.events, change.log_ids, strict=False):
-            if type(event) is Claimed:
-                self._begin(change.job_id, milliseconds_of(log_id))
-        if type(change.before) is Running or len(change.events) > 1:
-            self._note_attempt(change.events)
+        before, events, after = change.before, change.events, change.after
         if type(after) is Running:
-            return
-        began_ms = self._claimed_ms.pop(change.job_id, None)
-        if not has_ended(after):
-            return
-        status = status_of(after)
+            if type(events[-1]) is Claimed:
+                self._begin(change.job_id, milliseconds_of(change.log_ids[-1]))
+        elif before is None:
+            self.submitted.add(self._queue(after.queue))
+        else:
+            if type(before) is Running or len(events) > 1:  # Claimed and lost in one step.
+                self._note_attempt(events)
+            began_ms = self._claimed_ms.pop(change.job_id, None)
+            if has_ended(after):
+                self._note_end(change, began_ms)
+
+    def _note_end(self, change: Change, began_ms: int | None) -> None:
+        queue, status = self._queue(change.after.queue), status_of(change.after)
         self.ended.add(queue, status)
-        if began_ms is not None and change.log_ids:
+        if began_ms is not None:
             took_ms = milliseconds_of(change.log_ids[-1]) - began_ms
             self.durations.note(took_ms / 1_000, queue, status)
         last = change.events[-1]
@@ -100,9 +100,10 @@ class JobFigures:
     def _note_attempt(self, events: Sequence[JobEvent]) -> None:
         """Count how an attempt ended; a loss that ends the job too is a loss."""
         for event in events:
+            kind = type(event)
+            if kind in _ENDED:
+                self.attempts.add(_ENDED[kind])
+                return
             if isinstance(event, AttemptLost):
                 self.attempts.add(_LOST[event.why])
-                return
-            if type(event) in _ENDED:
-                self.attempts.add(_ENDED[type(event)])
                 return

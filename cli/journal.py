@@ -4,30 +4,29 @@ The names are the guide's: `job_id`, `model`, `queue_size`. What a client sent, 
 line unless LOG_CONTENT is true, and neither is the text of an error: an inference server may quote there
 what it was asked.
 
-A line is encoded at once rather than sent through structlog's processors, and written together with others
-of the same turn of the event loop: it costs 2 microseconds instead of 40, of the 60 that a job takes. Its
-time is that of the event, by Redis's clock.
+Lines are written some at a time, 50 ms after the first of them, past structlog's processors: a job has two in
+its worker, and through those each would cost two thirds of what the job itself does. `benchmarks/watching.py`
+measures it. A line's time is that of its event, by Redis's clock; its `queue_size` is of when it was written.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw, Struct
 
 from core import events
 from core.change import Change
 from core.events import JobEvent, LostBecause, Submitted
-from core.head import milliseconds_of
-from core.log import tag_of
 from core.settings import LogFormat
 from core.tracing import JOB_TRACEPARENT, trace_id_in
 
 LOGGER: Final = "respool.jobs"
-_SIZES_SECONDS: Final = 0.1  # How old the size of a queue may be.
-_SIZES_MAX: Final = 1_000
-_NEVER: Final = (float("-inf"), 0)
+_SOON_SECONDS: Final = 0.05  # So that lines share a look at the store, and a system call.
 _PATIENCE_SECONDS: Final = 1.0
 
 _WORDS: Final[Mapping[type[JobEvent], str]] = {
@@ -35,6 +34,7 @@ _WORDS: Final[Mapping[type[JobEvent], str]] = {
     events.Enqueued: "job due",
     events.Claimed: "job claimed",
     events.AttemptFailed: "job retried",
+    events.AttemptLost: "job lost",  # In which way, `_LOST` says.
     events.Completed: "job completed",
     events.Failed: "job failed",
     events.CancelRequested: "job cancel requested",
@@ -49,167 +49,204 @@ _LOST: Final = {
 }
 _OF_OPERATORS: Final = frozenset({events.Failed, events.AttemptFailed, events.AttemptLost})
 
-_encode: Final = msgspec.json.Encoder().encode
+_encoder: Final = msgspec.json.Encoder()
 
-Line = dict[str, Any]
+
+class Line(Struct, omit_defaults=True, gc=False):
+    """What one line says; what is None is left out. The collector has no need to look at it: it is in no cycle."""
+
+    event: str
+    level: str
+    timestamp: str
+    logger: str
+    job_id: str
+    model: str
+    queue: str
+    queue_size: int | None = None
+    tenant: str | None = None
+    worker: str | None = None
+    attempt: int | None = None
+    attempts: int | None = None
+    ran_ms: int | None = None
+    delay_ms: int | None = None
+    error: str | None = None  # Its kind.
+    why: str | None = None
+    by: str | None = None
+    request: Raw | None = None  # From here on only with LOG_CONTENT.
+    result: Raw | None = None
+    metadata: dict[str, str] | None = None
+    message: str | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
 Mark = Callable[[Line], object]
 
 
-class QueueSizes:
-    """How many jobs wait in each queue, as the store had it a moment ago."""
-
-    def __init__(self, look: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
-        """`look` asks the store; it must not raise, and leaves out what it does not know."""
-        self._look = look
-        self._sizes: dict[str, tuple[float, int]] = {}  # With when it was looked up.
-
-    def of(self, queue: str) -> int | None:
-        """How many wait there; None if that has to be looked up."""
-        looked_at, size = self._sizes.get(queue, _NEVER)
-        return size if looked_at > asyncio.get_running_loop().time() - _SIZES_SECONDS else None
-
-    async def look(self, queues: Collection[str]) -> None:
-        """Look some up."""
-        began = asyncio.get_running_loop().time()
-        sizes = await self._look(queues)
-        if len(self._sizes) > _SIZES_MAX:
-            self._sizes.clear()
-        self._sizes.update((queue, (began, size)) for queue, size in sizes.items())
-
-
 class Journal:
-    """Writes the lines; those of a queue whose size has to be looked up once that is known."""
+    """Writes the lines of one store's changes."""
 
     def __init__(
         self,
         write: Callable[[str], None],
+        sizes: Callable[[Collection[str]], Awaitable[Mapping[str, int]]],
         log_format: LogFormat,
-        sizes: QueueSizes,
         *,
         only_trouble: bool,
         with_content: bool,
         marks: tuple[Mark, ...] = (),
     ) -> None:
-        """`only_trouble` leaves out what is in order; `marks` add to what a line says."""
+        """`sizes` says how many jobs wait in some queues. It must not raise: what it leaves out is not said.
+
+        `only_trouble` leaves out what is in order; `marks` add to what a line says.
+        """
         self._write = write
-        self._render = _as_json if log_format is LogFormat.JSON else _for_a_person
         self._sizes = sizes
+        self._render = _as_json if log_format is LogFormat.JSON else _for_a_person
         self._only_trouble = only_trouble
         self._with_content = with_content
         self._marks = marks
-        self._held: list[Line] = []
-        self._looking: asyncio.Task[None] | None = None
+        self._lines: list[Line] = []  # That are to be written soon.
+        self._telling: asyncio.Task[None] | None = None
 
     def note(self, change: Change) -> None:
-        """Write a line for each event of a change."""
+        """Write a line for each event of a change, soon."""
         for event, log_id in zip(change.events, change.log_ids, strict=False):
             is_trouble = type(event) in _OF_OPERATORS
             if is_trouble or not self._only_trouble:
-                self._tell(self._line(change, event, log_id, is_trouble))
+                if not self._lines:
+                    asyncio.get_running_loop().call_later(_SOON_SECONDS, self._tell)
+                self._lines.append(self._line(change, event, log_id, is_trouble))
 
-    def _tell(self, line: Line) -> None:
-        size = self._sizes.of(line["queue"])
-        if size is not None and not self._held:
-            line["queue_size"] = size
-            self._write(self._render(line))
+    def _tell(self) -> None:
+        self._telling = asyncio.get_running_loop().create_task(self.settle())
+
+    async def settle(self) -> None:
+        """Write what there is, with how many jobs wait in each queue by now."""
+        if not self._lines:
             return
-        self._held.append(line)
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look())
-
-    async def _look(self) -> None:
+        sizes: Mapping[str, int] = {}
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._sizes.look({line["queue"] for line in self._held})
+                sizes = await self._sizes({line.queue for line in self._lines})
         except TimeoutError:
             pass  # A line without a size is better than none.
         finally:
-            held, self._held, self._looking = self._held, [], None
-            for line in held:
-                line["queue_size"] = self._sizes.of(line["queue"])
-                self._write(self._render(line))
+            self.flush(sizes)
+
+    def flush(self, sizes: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Write what there is now."""
+        lines, self._lines = self._lines, []
+        for line in lines:
+            line.queue_size = sizes.get(line.queue)
+        if lines:
+            self._write(self._render(lines))
 
     def _line(self, change: Change, event: JobEvent, log_id: str, is_trouble: bool) -> Line:
         job = change.after
-        line: Line = {
-            "event": _LOST[event.why] if isinstance(event, events.AttemptLost) else _words(event),
-            "level": "warning" if is_trouble else "info",
-            "timestamp": _rfc3339(milliseconds_of(log_id)),
-            "logger": LOGGER,
-            "job_id": change.job_id,
-            "model": job.model,
-            "queue": job.queue,
-            "queue_size": None,
-        }
-        _add_particulars(line, event)
+        line = Line(
+            _WORDS[type(event)],
+            "warning" if is_trouble else "info",
+            _rfc3339(log_id.partition("-")[0]),
+            LOGGER,
+            change.job_id,
+            job.model,
+            job.queue,
+        )
+        if (add := _PARTICULARS.get(type(event))) is not None:
+            add(line, event)
         if self._with_content:
             _add_content(line, event)
-        traceparent = event.traceparent if isinstance(event, Submitted) else JOB_TRACEPARENT.get()
+        traceparent = event.traceparent if type(event) is Submitted else JOB_TRACEPARENT.get()
         if traceparent is not None:
-            line["trace_id"] = trace_id_in(traceparent)
+            line.trace_id = trace_id_in(traceparent)
         for mark in self._marks:
             mark(line)
         return line
 
 
-def _words(event: JobEvent) -> str:
-    return _WORDS.get(type(event)) or f"job {tag_of(event)}"
+def _about_submitted(line: Line, event: events.Submitted) -> None:
+    line.tenant = event.tenant
 
 
-def _add_particulars(line: Line, event: JobEvent) -> None:
-    """What an operator asks next, and nothing of what was asked of the model."""
-    match event:
-        case events.Submitted():
-            line["tenant"] = event.tenant
-        case events.Claimed():
-            line |= {"worker": event.worker, "attempt": event.attempt}
-        case events.Completed():
-            line |= {"attempt": event.attempt, "ran_ms": event.timings.ran_ms}
-        case events.AttemptFailed():
-            line |= {
-                "attempt": event.attempt,
-                "error": event.error.kind,
-                "delay_ms": event.delay_ms,
-            }
-        case events.AttemptLost():
-            line |= {"worker": event.worker, "why": event.why}
-        case events.Failed():
-            line |= {"attempts": event.attempts, "error": event.error.kind}
-        case events.CancelRequested() | events.Cancelled() | events.Requeued():
-            line["by"] = event.by
+def _about_claimed(line: Line, event: events.Claimed) -> None:
+    line.worker, line.attempt = event.worker, event.attempt
+
+
+def _about_completed(line: Line, event: events.Completed) -> None:
+    line.attempt, line.ran_ms = event.attempt, event.timings.ran_ms
+
+
+def _about_retried(line: Line, event: events.AttemptFailed) -> None:
+    line.attempt, line.error, line.delay_ms = event.attempt, event.error.kind, event.delay_ms
+
+
+def _about_lost(line: Line, event: events.AttemptLost) -> None:
+    line.event, line.worker, line.why = _LOST[event.why], event.worker, event.why
+
+
+def _about_failed(line: Line, event: events.Failed) -> None:
+    line.attempts, line.error = event.attempts, event.error.kind
+
+
+def _about_whoever_asked(
+    line: Line, event: events.CancelRequested | events.Cancelled | events.Requeued
+) -> None:
+    line.by = event.by
+
+
+# What an operator asks next, and nothing of what was asked of the model. By type, as it is for each line.
+_PARTICULARS: Final[Mapping[type[JobEvent], Callable[[Line, Any], None]]] = {
+    events.Submitted: _about_submitted,
+    events.Claimed: _about_claimed,
+    events.Completed: _about_completed,
+    events.AttemptFailed: _about_retried,
+    events.AttemptLost: _about_lost,
+    events.Failed: _about_failed,
+    events.CancelRequested: _about_whoever_asked,
+    events.Cancelled: _about_whoever_asked,
+    events.Requeued: _about_whoever_asked,
+}
 
 
 def _add_content(line: Line, event: JobEvent) -> None:
     """What people have written, and what models have: only where it was asked for."""
     match event:
         case events.Submitted():
-            line |= {"request": event.request, "metadata": event.metadata}
+            line.request, line.metadata = event.request, event.metadata
         case events.Completed():
-            line["result"] = event.result
+            line.result = event.result
         case events.AttemptFailed() | events.Failed():
-            line["message"] = event.error.message
+            line.message = event.error.message
         case events.CancelRequested() | events.Cancelled():
-            line["reason"] = event.reason
+            line.reason = event.reason
 
 
-def _as_json(line: Line) -> str:
-    return _encode(line).decode()
+def _as_json(lines: list[Line]) -> str:
+    return _encoder.encode_lines(lines).decode()
 
 
-def _for_a_person(line: Line) -> str:
+def _for_a_person(lines: list[Line]) -> str:
+    return "".join(map(_shown, lines))
+
+
+def _shown(line: Line) -> str:
     """As structlog's console has it. Values are JSON, so that nothing in them begins a line."""
-    event, level, timestamp, logger = (line.pop(name) for name in _FIRST)
-    fields = " ".join(f"{name}={_encode(value).decode()}" for name, value in line.items())
-    return f"{timestamp} [{level:<9}] {event:<30} [{logger}] {fields}"
+    said = [name for name in line.__struct_fields__ if name not in _FIRST]
+    values = ((name, getattr(line, name)) for name in said)
+    fields = " ".join(
+        f"{name}={_encoder.encode(value).decode()}" for name, value in values if value is not None
+    )
+    return f"{line.timestamp} [{line.level:<9}] {line.event:<30} [{line.logger}] {fields}\n"
 
 
 _FIRST: Final = ("event", "level", "timestamp", "logger")
-_second: tuple[int, str] = (0, "")  # The last one that was shown: most lines are of the same.
 
 
-def _rfc3339(at_ms: int) -> str:
-    global _second  # noqa: PLW0603 - a cache of one.
-    seconds, milliseconds = divmod(at_ms, 1_000)
-    if _second[0] != seconds:
-        _second = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)))
-    return f"{_second[1]}.{milliseconds:03d}Z"
+@lru_cache(maxsize=16)  # At any load that matters, many lines are of one millisecond.
+def _rfc3339(milliseconds: str) -> str:
+    """A time in RFC 3339, from milliseconds since 1970 as a log entry's id has them."""
+    seconds, fraction = divmod(int(milliseconds), 1_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:03d}Z"

@@ -1,11 +1,8 @@
 """Logging: the standard library's loggers, rendered by structlog as JSON lines or for a person."""
 
-import asyncio
-import atexit
 import logging
 import sys
 from contextlib import suppress
-from typing import Final
 
 import structlog
 
@@ -15,37 +12,11 @@ _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "urllib3")
 _OF_CLIENTS = "uvicorn.error"  # It warns of what clients do wrong, which they are told.
 
 
-_SOON_SECONDS: Final = 0.02
-
-
-class Lines:
-    """Standard error, to which lines of jobs are written some at a time: each write is a system call."""
-
-    def __init__(self) -> None:
-        self._pending: list[str] = []
-
-    def soon(self, line: str) -> None:
-        """Write a line within 20 ms, together with those that come meanwhile."""
-        if not self._pending:
-            asyncio.get_running_loop().call_later(_SOON_SECONDS, self.flush)
-        self._pending.append(line)
-
-    def write(self, text: str) -> None:
-        """Write now, after what was to be written soon."""
-        self.flush()
+def write_lines(text: str) -> None:
+    """Write whole lines to standard error. Where nobody reads any more they are dropped: no job fails of that."""
+    with suppress(OSError, ValueError):
         sys.stderr.write(text)
-
-    def flush(self) -> None:
-        """Write what is left. Where nobody reads any more it is dropped: no job fails of that."""
-        lines, self._pending = self._pending, []
-        with suppress(OSError, ValueError):
-            if lines:
-                sys.stderr.write("\n".join(lines) + "\n")
-            sys.stderr.flush()
-
-
-LINES: Final = Lines()
-atexit.register(LINES.flush)
+        sys.stderr.flush()
 
 
 def configure_logging(
@@ -71,7 +42,7 @@ def configure_logging(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             )
         ]
-    handler = logging.StreamHandler(LINES)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,

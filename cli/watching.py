@@ -1,15 +1,17 @@
 """What a role counts and logs of the changes that it writes to jobs."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from structlog.contextvars import get_contextvars
 
+from api.front import REQUEST_ID
 from cli.figures import JobFigures
-from cli.journal import Journal, Mark, QueueSizes
-from cli.logs import LINES
+from cli.journal import Journal, Line, Mark
+from cli.logs import write_lines
 from cli.telemetry import with_trace
 from core.change import Change
 from core.errors import StoreError
@@ -22,20 +24,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TROUBLE_ONLY = frozenset({LogLevel.WARNING, LogLevel.ERROR})
 
-
-def watch(store: EventStore, settings: Settings, *marks: Mark) -> JobFigures:
+@asynccontextmanager
+async def watching(
+    store: EventStore, settings: Settings, *marks: Mark
+) -> AsyncIterator[JobFigures]:
     """Have what is written through `store` counted, and logged as LOG_LEVEL and LOG_FORMAT say."""
     figures = JobFigures()
     if settings.log_level is LogLevel.ERROR:
         store.on_written = figures.note
-        return figures
+        yield figures
+        return
     journal = Journal(
-        LINES.soon,
+        write_lines,
+        partial(_waiting, store),
         settings.log_format,
-        QueueSizes(partial(_waiting, store)),
-        only_trouble=settings.log_level in _TROUBLE_ONLY,
+        only_trouble=settings.log_level is LogLevel.WARNING,
         with_content=settings.log_content,
         marks=marks,
     )
@@ -45,7 +49,10 @@ def watch(store: EventStore, settings: Settings, *marks: Mark) -> JobFigures:
         journal.note(change)
 
     store.on_written = note
-    return figures
+    try:
+        yield figures
+    finally:
+        await journal.settle()
 
 
 async def _waiting(store: EventStore, queues: Collection[str]) -> dict[str, int]:
@@ -56,14 +63,15 @@ async def _waiting(store: EventStore, queues: Collection[str]) -> dict[str, int]
         return {}
 
 
-def with_request(line: dict[str, Any]) -> None:
+def with_request(line: Line) -> None:
     """Mark a line with the id of the request that it comes of."""
-    line.update(get_contextvars())
+    line.request_id = get_contextvars().get(REQUEST_ID)
 
 
-def with_span(line: dict[str, Any]) -> None:
+def with_span(line: Line) -> None:
     """Mark a line with the span that it was written in."""
-    with_trace(None, "", line)
+    span = with_trace(None, "", {})
+    line.trace_id, line.span_id = span.get("trace_id", line.trace_id), span.get("span_id")
 
 
 def marks_of(tracer: "Tracer | None") -> tuple[Mark, ...]:

@@ -8,7 +8,7 @@ from core.events import JobEvent
 from core.states import Job
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """What one append wrote of a job. Each is told once, by the process whose append it was."""
 
     job_id: str

@@ -5,6 +5,7 @@ seconds, makes of them what is asked for (`cli.exposition`). Pure but for what t
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -18,16 +19,16 @@ class Counts:
 
     def __init__(self, *labels: str) -> None:
         self.labels = labels
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
 
     def begin(self, *values: str) -> "Counts":
         """Say 0 of what has not been yet: a rise from nothing to 1 is none to Prometheus."""
-        self._counts.setdefault(values, 0)
+        self._counts[values] += 0
         return self
 
     def add(self, *values: str) -> None:
         """Count one more."""
-        self._counts[values] = self._counts.get(values, 0) + 1
+        self._counts[values] += 1
 
     def __iter__(self) -> Iterator[tuple[tuple[str, ...], int]]:
         return iter(self._counts.items())

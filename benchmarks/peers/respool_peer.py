@@ -12,11 +12,10 @@ from typing import Any
 from msgspec import Raw
 from stopwatch import REQUEST, RESULT, SUBMITTERS, Backlog, Timed, Way, main, submit_from_tasks
 
-from cli.logs import configure_logging
 from cli.loop import run as run_loop
 from cli.roles.worker import spans_of
 from cli.telemetry import exporting_spans
-from cli.watching import watch
+from cli.watching import watching
 from consumers.execute import LossLimits, Waited
 from consumers.stop import Stop
 from consumers.upstream.base import Answer, Call
@@ -43,7 +42,6 @@ def submit(redis_url: str, jobs: int) -> Timed:
         client = connect(redis_url)
         await migrate(client)
         store = EventStore(client, 1, Bounds(waiting_max=JOBS_MAX))
-        _watched(store)
         request = Raw(f'"{REQUEST}"'.encode())
         numbers, now_ms = iter(range(jobs)), time.time_ns() // 1_000_000
 
@@ -58,21 +56,24 @@ def submit(redis_url: str, jobs: int) -> Timed:
             )
             await store.submit(job_id(now_ms, next(numbers) % 2**RANDOM_BITS, 0), submitted)
 
-        timed = await submit_from_tasks(jobs, send)
+        async with _watched(store):
+            timed = await submit_from_tasks(jobs, send)
         await client.aclose()
         return timed
 
     return run_loop(run())
 
 
-def _watched(store: EventStore) -> Waited | None:
+@asynccontextmanager
+async def _watched(store: EventStore) -> AsyncIterator[Waited | None]:
     """Have it counted and logged as in a role's process, if WATCHED says at which LOG_LEVEL."""
     level = os.environ.get("WATCHED")
     if level is None:
-        return None
+        yield None
+        return
     settings = Settings(log_format=LogFormat.JSON, log_level=LogLevel(level))
-    configure_logging(settings.log_format, settings.log_level)
-    return watch(store, settings).waited
+    async with watching(store, settings) as figures:
+        yield figures.waited
 
 
 class NoOp:
@@ -153,9 +154,9 @@ async def a_worker(redis_url: str, upstream: Any) -> AsyncIterator[Worker]:
     limits = LossLimits(deliveries_max=5, recovery_policy=RecoveryPolicy.REQUEUE)
     with exporting_spans("benchmark") as tracer:
         spans = spans_of(tracer, identity, upstream)
-        waited = _watched(store)
         bells = Bells(client)
-        yield Worker(identity, store, lease_client, bells, upstream, limits, spans, waited)
+        async with _watched(store) as waited:
+            yield Worker(identity, store, lease_client, bells, upstream, limits, spans, waited)
     await client.aclose()
     await lease_client.aclose()
 

@@ -22,7 +22,7 @@ from cli.process import (
 )
 from cli.protocol import WireLimits
 from cli.serving import bind, serving
-from cli.watching import marks_of, watch, with_request
+from cli.watching import marks_of, watching, with_request
 from consumers.stop import Stop
 from core.bells import Bells
 from core.key_book import KeyBook
@@ -101,7 +101,8 @@ async def running_api(
         await patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
-        figures = watch(store, settings, with_request, *marks_of(tracer))
+        marks = (with_request, *marks_of(tracer))
+        figures = await stack.enter_async_context(watching(store, settings, *marks))
         requests = RequestTallies()
         exposition = api_exposition(store, figures, requests)
         app = create_app(store, bells, settings, is_ready, exposition.text)

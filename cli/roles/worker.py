@@ -21,7 +21,7 @@ from cli.process import (
     traced,
 )
 from cli.serving import bind, serving
-from cli.watching import marks_of, watch
+from cli.watching import marks_of, watching
 from consumers.execute import LossLimits
 from consumers.gpu import gpus
 from consumers.health import create_health_app
@@ -109,7 +109,7 @@ async def _start_worker(
     bells = Bells(store.client)
     identity = _identity(settings)
     spans = spans_of(tracer, identity, upstream)
-    figures = watch(store, settings, *marks_of(tracer))
+    figures = await stack.enter_async_context(watching(store, settings, *marks_of(tracer)))
     worker = Worker(identity, store, lease_client, bells, upstream, limits, spans, figures.waited)
     health = create_health_app(worker, worker_exposition(store, figures, worker).text)
     await stack.enter_async_context(serving(health, listening))
