@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from cli.watching import watching
+from core.settings import LogFormat, Settings
+from core.store import EventStore
+from tests.given import a_job
 from tests.processes import Process
 from tests.tracing.conftest import Site
 
@@ -45,6 +49,15 @@ def test_each_transition_is_one_line_of_the_process_that_wrote_it(site: Site) ->
         assert isinstance(line["queue_size"], int)
         assert _TIME.fullmatch(line["timestamp"])
     assert SECRET not in api.output + worker.output
+
+
+async def test_a_role_that_stops_writes_what_is_left(
+    store: EventStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with watching(store, Settings(log_format=LogFormat.JSON)):
+        job_id = await a_job(store)
+    [line] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["job_id"], line["queue_size"]) == ("job submitted", job_id, 1)
 
 
 def test_what_people_wrote_is_logged_where_it_is_asked_for(site: Site) -> None:
