@@ -115,11 +115,4 @@ GUARDS = (
         "if False:",
         "tests/api/test_wire.py",
     ),
-    Guard(
-        "journal: what people wrote is logged only where it is asked for",
-        "cli/journal.py",
-        "        if self._with_content:\n",
-        "        if True:\n",
-        "tests/metrics/test_journal.py",
-    ),
 )

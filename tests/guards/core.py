@@ -194,11 +194,4 @@ GUARDS = (
         "if value",
         "tests/core/test_tracing.py",
     ),
-    Guard(
-        "metrics: names that clients choose are so many and no more",
-        "core/tally.py",
-        "if len(self._known) >= self._most:",
-        "if False:",
-        "tests/metrics/test_metrics.py",
-    ),
 )
