@@ -17,8 +17,10 @@ from core.redis import connect
 from core.settings import Settings
 from core.store import EventStore
 from migrations.runner import migrate
+from projections.reading.cluster import cluster
 from tests.deploy.servers import ADMIN_PASSWORD, DEPLOY, PASSWORD, DeployedRedis
 from tests.given import a_job
+from tests.replay.worlds import findings, some_of_everything
 from tests.servers import debian_redis, running
 
 GUIDES = {
@@ -76,6 +78,22 @@ async def test_allkeys_lru_is_refused_as_it_deletes_accepted_jobs(tmp_path: Path
             filling += 1
             assert filling < 1_000, "Redis never deleted the log"
         await client.aclose()
+
+
+async def test_its_user_may_do_what_jobs_figures_and_verify_take(
+    deployed: DeployedRedis, program: Redis
+) -> None:
+    """Also what no function does: figures for /metrics, and what `respool replay verify` reads."""
+    operator = connect(deployed.url)
+    await operator.execute_command("ACL", "LOG", "RESET")  # Other tests are denied on purpose.
+    await migrate(program)
+    store = EventStore(program, 1, Bounds())
+    await some_of_everything(store)
+    await cluster(store)
+    assert await findings(store) == []
+    denied = await operator.execute_command("ACL", "LOG")
+    await operator.aclose()
+    assert denied == []
 
 
 @pytest.mark.parametrize(
