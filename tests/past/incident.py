@@ -18,6 +18,7 @@ from tests.servers import RedisServer, free_port, running, valkey
 
 WORKERS: Final = ("ada", "bob", "cyd")
 SLOTS: Final = 2
+LATENCY_MS: Final = 400  # Of a job of the burst.
 BURST: Final = 100  # Ten seconds' work for the workers that are left.
 LEASE_SECONDS: Final = 2
 CHAT: Final = {"messages": [{"role": "user", "content": "one two three"}]}
@@ -46,7 +47,7 @@ class Incident:
     def play(self) -> None:
         """Let it happen; 25 seconds."""
         for name in WORKERS:
-            self._start_worker(name, latency_ms=400)
+            self._start_worker(name, latency_ms=LATENCY_MS)
         self._note("started")
         self.burst = [self._submit() for _ in range(BURST)]
         self.cancelled = self._submit(delay_seconds=600)

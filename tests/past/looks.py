@@ -30,10 +30,10 @@ def look(played: Incident, *arguments: str, status: int = 0) -> str:
     return done.stderr if status else done.stdout
 
 
-def span(played: Incident) -> tuple[str, ...]:
-    """The options that mean all of it."""
-    since, until = (f"{played.at_ms[what] / 1_000:.3f}" for what in ("started", "over"))
-    return ("--from", since, "--to", until)
+def span(played: Incident, more_ms: int = 0) -> tuple[str, ...]:
+    """The options that mean all of it, and perhaps a while after it."""
+    since, until = played.at_ms["started"], played.at_ms["over"] + more_ms
+    return ("--from", f"{since / 1_000:.3f}", "--to", f"{until / 1_000:.3f}")
 
 
 def state(played: Incident, what: str) -> dict[str, Any]:

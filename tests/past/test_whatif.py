@@ -5,26 +5,31 @@ from typing import Any
 
 import pytest
 
-from tests.past.incident import BURST, SLOTS, Incident
+from tests.past.incident import BURST, LATENCY_MS, SLOTS, Incident
 from tests.past.looks import look, span
 
+AFTERWARDS_MS = 2_000  # Nothing happens then any more.
 
-def compared(played: Incident, *arguments: str) -> dict[str, Any]:
-    shown = json.loads(look(played, "whatif", *span(played), *arguments, "--json"))
+
+def compared(played: Incident, *arguments: str, more_ms: int = 0) -> dict[str, Any]:
+    shown = json.loads(look(played, "whatif", *span(played, more_ms), *arguments, "--json"))
     assert shown["notes"] == []
     found: dict[str, Any] = shown["whatif"]
     return found
 
 
 def test_the_capacity_as_it_was_gives_the_waits_as_they_were(played: Incident) -> None:
-    found = compared(played)
+    found = compared(played, more_ms=AFTERWARDS_MS)
     then, again = found["recorded"]["waits"], found["simulated"]["waits"]
     assert then["claims"] == BURST + SLOTS + 2
     for share in ("p50", "p95"):
         assert again["ms"][share] == pytest.approx(then["ms"][share], rel=0.1)
     assert again["claims"] == pytest.approx(then["claims"], abs=SLOTS)
     assert found["recorded"]["in_line_at_end"] == 0
-    assert found["simulated"]["in_line_at_end"] <= SLOTS, "what came or ended in the last moments"
+    not_claimed = max(
+        0, then["claims"] - again["claims"]
+    )  # By a worker that died too early for it.
+    assert found["simulated"]["in_line_at_end"] <= not_claimed
     assert found["what_if"] is None
 
 
@@ -32,9 +37,11 @@ def test_more_workers_would_have_helped_and_fewer_would_not(played: Incident) ->
     many = compared(played, "--workers", "10", "--concurrency", "10")
     few = compared(played, "--workers", "1", "--concurrency", "1")
     then = many["recorded"]["waits"]["ms"]["p95"]
-    assert many["what_if"]["waits"]["ms"]["p95"] < then / 2
-    assert few["what_if"]["in_line_at_end"] > BURST / 5
-    assert few["what_if"]["busy"] > 0.8
+    assert many["what_if"]["waits"]["ms"]["p95"] < then / 4
+    one_slot_s = (few["to_ms"] - few["from_ms"]) / LATENCY_MS + 1
+    assert few["what_if"]["waits"]["claims"] <= one_slot_s
+    assert few["what_if"]["in_line_at_end"] >= BURST - one_slot_s
+    assert few["what_if"]["busy"] > 0.95
 
 
 def test_a_job_that_no_worker_serves_is_not_claimed(played: Incident) -> None:
