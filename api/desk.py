@@ -38,11 +38,11 @@ from core.queues import Queues
 from core.rates import FREE
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.roster import Roster
-from core.states import has_ended
+from core.states import has_ended, status_of
 from core.store import EventStore, IdempotencyKey, View
 from core.tail import TailWatch
-from core.watcher import Watcher
-from projections.archive.finding import find
+from core.watcher import Story, Watcher
+from projections.archive.finding import find, find_story
 from projections.reading.position import Reader
 from projections.reading.queues import place_of
 from projections.reading.workers import WorkerView
@@ -154,7 +154,7 @@ class Desk:
 
     async def view(self, job_id: str, note: str | None = None) -> JobView:
         """A job as it is now. Raises UnknownJob, StoreUnavailable."""
-        return job_view(job_id, await self.require(job_id), note)
+        return job_view(job_id, await self.recall(job_id), note)
 
     async def placed(self, job: JobView) -> JobView:
         """A job, if it waits with its place in line, and how long that will take at today's pace.
@@ -183,12 +183,31 @@ class Desk:
             return None
 
     async def require(self, job_id: str) -> View:
-        """A job with its first and last event, in the store or in its archive.
+        """A job that the store has, with its first and last event.
+
+        Raises UnknownJob, StoreUnavailable; ApiError 409 for one that only the archive has any more.
+        """
+        view = await self.store.view(job_id) if is_job_id(job_id) else None
+        if view is None:
+            old = status_of((await self.recall(job_id)).head.job)
+            message = (
+                f"the job is {old}, and only the archive has it: GET /v1/jobs/{job_id} shows it"
+            )
+            raise ApiError(409, "job_archived", message, job_id=job_id)
+        return self._seen(job_id, view)
+
+    async def recall(self, job_id: str) -> View:
+        """A job as `require` gives it, in the store or in its archive.
 
         Raises UnknownJob, ArchiveError, StoreUnavailable.
         """
         view = await self.store.view(job_id) if is_job_id(job_id) else None
         return self._seen(job_id, view or await find(self.store, job_id))
+
+    async def story(self, job_id: str) -> Story:
+        """A job and all of its events, in the store or in its archive. Raises StoreError."""
+        head, entries = await self.watcher.story(job_id)
+        return (head, entries) if head is not None else await find_story(self.store, job_id)
 
     def _seen(self, job_id: str, view: View | None) -> View:
         if view is None or not self.caller.may_see(view.head.job.tenant):
@@ -197,7 +216,7 @@ class Desk:
 
     async def wait(self, job_id: str, seconds: float) -> JobView:
         """A job once it has ended, or as it is after so many seconds. Raises as `view` does."""
-        view = await self.require(job_id)
+        view = await self.recall(job_id)
         if seconds > 0 and not has_ended(view.head.job):
             view = await self.until_ended(job_id, min(seconds, self.wait_max_seconds))
         return job_view(job_id, view)

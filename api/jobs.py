@@ -155,7 +155,7 @@ class JobsController(Controller):
     @get("/{job_id:str}/result", responses=also(409))
     async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:
         """The inference server's body, byte for byte. 409 while there is none, with the reason."""
-        view = await desk.require(job_id)
+        view = await desk.recall(job_id)
         job, last = view.head.job, view.last
         if isinstance(last, Completed):
             return Response(bytes(last.result), media_type=MediaType.JSON)
@@ -179,14 +179,14 @@ class JobsController(Controller):
     ) -> Response[Any]:
         """All events of a job; with `Accept: text/event-stream` as they come, until it ends."""
         after = _version(last_event_id)
-        await desk.require(job_id)
+        await desk.recall(job_id)
         if "text/event-stream" not in request.headers.get("accept", ""):
-            entries = await desk.store.history(job_id)
+            _, entries = await desk.story(job_id)
             return Response(EventList([event_view(entry) for entry in entries]))
         place = desk.streams.take(desk.caller)
         return desk.streams.answer(_watch_events(desk, job_id, after), place)
 
-    @get("/{job_id:str}/output")
+    @get("/{job_id:str}/output", responses=also(409))
     async def output(
         self,
         job_id: FromPath[str],
@@ -221,7 +221,7 @@ class JobsController(Controller):
 async def _watch_events(desk: Desk, job_id: str, after: int) -> AsyncGenerator[bytes, None]:
     async with (
         desk.bells.hear(job_id, is_for_output=False) as bell,
-        aclosing(streams.job_events(desk.watcher, bell, job_id, after)) as events,
+        aclosing(streams.job_events(desk.story, bell, job_id, after)) as events,
     ):
         async for event in events:
             yield event

@@ -6,7 +6,15 @@ short, as the process stops, is resumed by its client. While the store is away a
 nothing new. What only a newer release can read ends it with an `error`; an API of that release resumes it.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +31,7 @@ from core.output import CHUNKS_PER_LOOK, Chunk
 from core.states import Completed as CompletedState
 from core.states import Job, Running, has_ended, status_of
 from core.store import EventStore
-from core.watcher import Watcher
+from core.watcher import Story, Watcher
 
 COMMENT_EVERY_SECONDS: Final = 15.0
 COMMENT: Final = (
@@ -55,13 +63,13 @@ def pieces(messages: Iterable[bytes]) -> Iterator[bytes]:
 
 
 async def job_events(
-    watcher: Watcher, bell: Bell, job_id: str, after_version: int
+    story: Callable[[str], Awaitable[Story]], bell: Bell, job_id: str, after_version: int
 ) -> AsyncGenerator[bytes, None]:
     """A job's events from version `after_version` + 1 on; the id of each is its version."""
     sent = after_version
     while True:
         try:
-            head, entries = await watcher.story(job_id)
+            head, entries = await story(job_id)
         except STORE_AWAY:
             await bell.wait(STORE_AWAY_SECONDS)
             if bell.is_closing:

@@ -14,13 +14,13 @@ from core.job import fold
 from core.log import LogEntry, entry_of, job_events
 from core.states import Completed, has_ended
 from core.store import EventStore, View
+from core.watcher import Story
 from projections.archive.filling import archived
 from projections.archive.reader import SegmentArchive
 
 _CLOCKS_DIFFER_MS: Final = 5 * 60_000
-_AT_ONCE: Final = asyncio.Semaphore(
-    2
-)  # Segments are megabytes, and are decoded where requests are served.
+# Segments are megabytes, and are decoded where requests are served.
+_AT_ONCE: Final = asyncio.Semaphore(2)
 
 
 async def find(store: EventStore, job_id: str) -> View | None:
@@ -28,17 +28,23 @@ async def find(store: EventStore, job_id: str) -> View | None:
 
     Raises ArchiveError, FromTheFuture, StoreUnavailable.
     """
-    if not is_job_id(job_id) or shard_of(job_id) >= len(store.shards):
+    head, entries = await find_story(store, job_id)
+    events = job_events(entries)
+    if head is None or not isinstance(events[0], Submitted):
         return None
+    return View(head, events[0], events[-1])
+
+
+async def find_story(store: EventStore, job_id: str) -> Story:
+    """An ended job and all of its events; nothing where `find` finds none. Raises as that does."""
+    if not is_job_id(job_id) or shard_of(job_id) >= len(store.shards):
+        return None, []
     async with _AT_ONCE:
         entries = await _history(store, job_id)
-    events = job_events(entries)
-    if not events or not isinstance(events[0], Submitted):
-        return None
-    job = fold(events)
+    job = fold(job_events(entries)) if entries else None
     if job is None or not has_ended(job):
-        return None
-    return View(Head(job, tuple(entry.id for entry in entries)), events[0], events[-1])
+        return None, []
+    return Head(job, tuple(entry.id for entry in entries)), entries
 
 
 async def _history(store: EventStore, job_id: str) -> list[LogEntry]:
