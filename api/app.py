@@ -63,6 +63,24 @@ async def _tell_what_is_left(message: Message, scope: Scope) -> None:
             MutableScopeHeaders(message).update(rate_headers(desk.left))
 
 
+@asynccontextmanager
+async def _background(desk: Desk, keyring: Keyring) -> AsyncIterator[None]:
+    """What goes on for as long as the API runs."""
+    with suppress(StoreError):  # Whoever sends a key is told so, until it can be read.
+        await keyring.look()
+    # Timers too: a deadline passes and a delay ends also while no worker is alive.
+    running = (desk.bells.run(), run_timers(desk.store), desk.tail.run(), keyring.run())
+    tasks = [asyncio.create_task(work) for work in running]
+    for task in tasks:
+        task.add_done_callback(_tell_failure)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def create_app(
     store: EventStore,
     bells: Bells,
@@ -84,22 +102,6 @@ def create_app(
     )
     desk = Desk(store, bells, defaults, is_ready)
     keyring = Keyring(KeyBook(store.client), bells, settings.openai_api_key)
-
-    @asynccontextmanager
-    async def background(_: Litestar) -> AsyncIterator[None]:
-        with suppress(StoreError):  # Whoever sends a key is told so, until it can be read.
-            await keyring.look()
-        # Timers too: a deadline passes and a delay ends also while no worker is alive.
-        running = (bells.run(), run_timers(store), desk.tail.run(), keyring.run())
-        tasks = [asyncio.create_task(work) for work in running]
-        for task in tasks:
-            task.add_done_callback(_tell_failure)
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def desk_of(request: Request[Any, Any, Any]) -> Desk:
         of_caller = desk.of(caller_of(request), trace_of(request.scope))
@@ -125,7 +127,7 @@ def create_app(
         exception_handlers=EXCEPTION_HANDLERS,
         middleware=[Permit],
         before_send=[_tell_what_is_left],
-        lifespan=[background],
+        lifespan=[lambda _: _background(desk, keyring)],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=OpenAPIConfig(
             title="Respool",
