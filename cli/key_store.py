@@ -1,18 +1,17 @@
 """Where `respool keys` finds the keys: in the store itself, which it starts if nobody does."""
 
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from cli.embedded import DataDirError, embedded_store, running_store
-from cli.logs import configure_logging
 from cli.loop import run
 from cli.opening import without_password
+from cli.process import settings_of_environment
 from core.errors import StoreError
 from core.key_book import KeyBook
 from core.redis import REPLY_TIMEOUT_SECONDS, connect
-from core.settings import Settings, read_settings
+from core.settings import Settings
 from migrations.runner import CannotFold, migrate
 
 
@@ -34,8 +33,7 @@ def in_the_key_book(
 
 @asynccontextmanager
 async def _book(*, may_begin: bool) -> AsyncIterator[KeyBook]:
-    settings = read_settings({k: v for k, v in os.environ.items() if v.strip()})
-    configure_logging(settings.log_format, settings.log_level)
+    settings = settings_of_environment()
     async with AsyncExitStack() as stack:
         url = settings.redis_url or await _embedded(stack, settings, may_begin=may_begin)
         client = connect(url)

@@ -3,7 +3,6 @@
 import getpass
 import json
 import os
-import platform
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from api.schemas import timestamp
 from cli.client import ClientError, json_option
 from cli.key_store import in_the_key_book
 from cli.params import DURATION, NAME
+from cli.process import host_name
 from core.access import DEFAULT_TENANT, KeyLimits, Scope
 from core.api_keys import ApiKey, KeyMade, KeyRevoked, KeyRotated, digest_of
 from core.key_book import KeyBook, new_key_id, new_secret
@@ -214,7 +214,7 @@ def _whoever_asks() -> str:
     user = str(os.getuid())
     with suppress(KeyError, OSError):  # A container's user may have no name.
         user = getpass.getuser()
-    return f"{user}@{platform.node() or 'localhost'}"
+    return f"{user}@{host_name()}"
 
 
 def _tell_secret(key: ApiKey, now_ms: float, secret: str, *, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import platform
+import secrets
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,16 @@ def settings_of_environment(**defaults: str) -> Settings:
     settings = read_settings(defaults | {k: v for k, v in os.environ.items() if v.strip()})
     configure_logging(settings.log_format, settings.log_level)
     return settings
+
+
+def host_name() -> str:
+    """What this machine calls itself."""
+    return platform.node() or "localhost"
+
+
+def process_name() -> str:
+    """A name that no other process has, now or later."""
+    return f"{host_name()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def required_redis_url(settings: Settings, role: str) -> str:

@@ -1,6 +1,5 @@
 """`respool replay`: what the log tells. `verify` holds the store against it, `repair` mends the store."""
 
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,12 +15,11 @@ from cli.archive import archive_of
 from cli.client import json_option
 from cli.embedded import running_store
 from cli.lazy import LazyGroup
-from cli.logs import configure_logging
 from cli.loop import run
 from cli.opening import without_password
+from cli.process import settings_of_environment
 from core.errors import StoreError
 from core.redis import connect
-from core.settings import read_settings
 from core.store import EventStore
 from migrations.runner import shard_count
 from projections.replay.repair import Repaired, repair
@@ -114,8 +112,7 @@ def on_the_store(work: Callable[[EventStore, Tell], Coroutine[Any, Any, Any]]) -
 @asynccontextmanager
 async def the_store() -> AsyncIterator[EventStore]:
     """The store that the environment names. Raises StoreError, SettingsError, DataDirError."""
-    settings = read_settings({k: v for k, v in os.environ.items() if v.strip()})
-    configure_logging(settings.log_format, settings.log_level)
+    settings = settings_of_environment()
     url = settings.redis_url or await running_store(settings.respool_data_dir)
     client = connect(url)
     try:

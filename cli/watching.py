@@ -6,9 +6,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from structlog.contextvars import get_contextvars
-
-from api.front import REQUEST_ID
 from cli.figures import JobFigures
 from cli.journal import Journal, Line, Mark
 from cli.logs import write_lines
@@ -61,11 +58,6 @@ async def _waiting(store: EventStore, queues: Collection[str]) -> dict[str, int]
     except StoreError as error:
         log.debug("lines of jobs go without their queue's size: %s", error)
         return {}
-
-
-def with_request(line: Line) -> None:
-    """Mark a line with the id of the request that it comes of."""
-    line.request_id = get_contextvars().get(REQUEST_ID)
 
 
 def with_span(line: Line) -> None:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 import click
 from litestar.types import ASGIApp
 from redis.asyncio import Redis
+from structlog.contextvars import get_contextvars
 
 from api.app import PATIENCE_SECONDS, create_app
+from api.front import REQUEST_ID
 from api.metrics import RequestFigures
+from cli.journal import Line
 from cli.metrics import RequestTallies, api_exposition
 from cli.opening import open_store, patiently
 from cli.process import (
@@ -22,7 +25,7 @@ from cli.process import (
 )
 from cli.protocol import WireLimits
 from cli.serving import bind, serving
-from cli.watching import marks_of, watching, with_request
+from cli.watching import marks_of, watching
 from consumers.stop import Stop
 from core.bells import Bells
 from core.key_book import KeyBook
@@ -101,7 +104,7 @@ async def running_api(
         await patiently(lambda: require_a_key(settings, store.client), redis_url)
         _warn_of_a_guessable_key(settings)
         bells = Bells(store.client)
-        marks = (with_request, *marks_of(tracer))
+        marks = (_with_request, *marks_of(tracer))
         figures = await stack.enter_async_context(watching(store, settings, *marks))
         requests = RequestTallies()
         exposition = api_exposition(store, figures, requests)
@@ -122,3 +125,8 @@ def _traced(app: ASGIApp, tracer: "Tracer | None") -> ASGIApp:
     from api.spans import RequestSpans  # noqa: PLC0415 - OpenTelemetry is imported if it is wanted.
 
     return RequestSpans(app, tracer)
+
+
+def _with_request(line: Line) -> None:
+    """Mark a line with the id of the request that it comes of."""
+    line.request_id = get_contextvars().get(REQUEST_ID)

@@ -2,9 +2,6 @@
 
 import asyncio
 import logging
-import os
-import platform
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,7 +9,13 @@ import click
 
 from cli.archive import archive_of
 from cli.opening import open_store
-from cli.process import required_redis_url, run_role, settings_of_environment, stop_on_signals
+from cli.process import (
+    process_name,
+    required_redis_url,
+    run_role,
+    settings_of_environment,
+    stop_on_signals,
+)
 from consumers.stop import Stop
 from core.redis import REPLY_TIMEOUT_SECONDS
 from core.settings import Settings
@@ -75,8 +78,7 @@ def _archiving(settings: Settings, store: EventStore) -> asyncio.Task[None] | No
     archive = archive_of(settings)
     if archive is None:
         return None
-    holder = f"{platform.node() or 'localhost'}-{os.getpid()}-{secrets.token_hex(3)}"
-    archiving = asyncio.create_task(Archiver(store, archive, holder).run())
+    archiving = asyncio.create_task(Archiver(store, archive, process_name()).run())
     archiving.add_done_callback(_tell_no_archive)
     return archiving
 

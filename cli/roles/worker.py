@@ -2,9 +2,6 @@
 
 import asyncio
 import logging
-import os
-import platform
-import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
@@ -14,6 +11,8 @@ import click
 from cli.metrics import worker_exposition
 from cli.opening import open_store
 from cli.process import (
+    host_name,
+    process_name,
     required_redis_url,
     run_role,
     settings_of_environment,
@@ -134,10 +133,9 @@ async def _await_upstream(settings: Settings, url: str) -> Upstream:
 
 
 def _identity(settings: Settings) -> Identity:
-    host = platform.node() or "localhost"
     return Identity(
-        name=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
-        host=host,
+        name=process_name(),
+        host=host_name(),
         concurrency=settings.worker_concurrency,
         queues=settings.worker_queues,
         lease_seconds=settings.lease_seconds,
