@@ -111,6 +111,7 @@ def _command(data_dir: Path, port: int, durability: Durability) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "always" if durability is Durability.ALWAYS else "everysec",
         "save": "",
+        "repl-diskless-sync-delay": "0",  # A backup need not wait for others that want one.
         "maxmemory-policy": "noeviction",
     }
     options = [text for name, value in settings.items() for text in (f"--{name}", value)]

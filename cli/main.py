@@ -18,6 +18,8 @@ _PLACES: Final = {
     "projector": "cli.roles.projector:projector",
     "migrate": "cli.migrate:migrate",
     "keys": "cli.keys:keys",
+    "backup": "cli.backup.backup:backup",
+    "restore": "cli.backup.restore:restore",
     "replay": "cli.replay:replay",
     "submit": "cli.jobs:submit",
     "show": "cli.jobs:show",
@@ -44,7 +46,7 @@ def cli() -> None:
     """Durable job execution for self-hosted LLM inference.
 
     Roles: up (all of it on one machine), api, worker, projector, migrate; they read their settings from the
-    environment. `keys` and `replay` work on the store itself. The other commands are a client of the HTTP
+    environment. `keys`, `replay`, `backup` and `restore` work on the store itself. The other commands are a client of the HTTP
     API, and send it OPENAI_API_KEY, if that is set, as their key.
     """
 

@@ -62,9 +62,9 @@ def verify_command(as_json: bool) -> None:
 
     report = on_the_store(work)
     if as_json:
-        print_json(_as_json(report))
+        print_json(report_as_json(report))
     else:
-        _print(report)
+        print_report(report)
     sys.exit(1 if report.differences else 0)
 
 
@@ -90,11 +90,11 @@ def repair_command(accept_gaps: bool, as_json: bool) -> None:
     repaired = on_the_store(work)
     if as_json:
         mended = [_finding(one) for one in repaired.mended]
-        print_json({"mended": mended, **_as_json(repaired.report)})
+        print_json({"mended": mended, **report_as_json(repaired.report)})
     else:
         for one in repaired.mended:
             click.echo(f"mended: {one}")
-        _print(repaired.report)
+        print_report(repaired.report)
     sys.exit(1 if repaired.report.differences else 0)
 
 
@@ -103,7 +103,7 @@ def on_the_store(work: Callable[[EventStore, Tell], Coroutine[Any, Any, Any]]) -
 
     async def role() -> Any:
         async with the_store() as store:
-            with _progress() as tell:
+            with progress() as tell:
                 return await work(store, tell)
 
     return run(role())
@@ -126,7 +126,7 @@ async def the_store() -> AsyncIterator[EventStore]:
 
 
 @contextmanager
-def _progress() -> Iterator[Tell]:
+def progress() -> Iterator[Tell]:
     """Bars with the time that is left, where somebody watches."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -150,7 +150,8 @@ def _progress() -> Iterator[Tell]:
         yield tell
 
 
-def _print(report: Report) -> None:
+def print_report(report: Report) -> None:
+    """Say what was compared and what differs."""
     for one in report.accepted:
         click.echo(f"accepted: {one}")
     for one in report.differences:
@@ -164,7 +165,8 @@ def _print(report: Report) -> None:
     click.echo(f"{compared}: {said}")
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def report_as_json(report: Report) -> dict[str, Any]:
+    """A report for scripts."""
     return {
         "entries": report.entries,
         "subjects": report.subjects,

@@ -70,6 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     stream_limit: int = 5_000  # Open at once, in one API process.
     stream_stall_seconds: int = 30  # How long the reader of one may take nothing.
     retention_hours: int = 24
+    backup_dir: Path = Path("backups")
     archive_url: str | None = None  # None: in respool_data_dir for an embedded store, else none.
     max_body_bytes: int = 8 * 1024 * 1024
     body_timeout_seconds: int = 60

@@ -5,7 +5,7 @@ Redis; a hole before it, or in it, is filled if the archive has those numbers. W
 for the reader to judge.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.keys import META, ShardKeys
 from core.redis import answering
 from core.store import EventStore
 from projections.archive.segment import number_of
+from projections.archive.spans import ARCHIVED_BEFORE, Span, spans
 
 PassedOver = Callable[[ArchiveError], None]
 
@@ -24,7 +25,7 @@ PassedOver = Callable[[ArchiveError], None]
 class Archived(Struct, frozen=True):
     """How far a log is in its archive."""
 
-    incarnation: str
+    spans: tuple[Span, ...]
     sequence: int = 0
     entry: str = "0-0"
 
@@ -32,12 +33,16 @@ class Archived(Struct, frozen=True):
 async def archived(store: EventStore, keys: ShardKeys) -> Archived:
     """How far a log is in its archive. Raises StoreUnavailable."""
     async with answering():
-        incarnation = await store.client.execute_command("HGET", META, "incarnation")
+        incarnation, before = await store.client.execute_command(
+            "HMGET", META, "incarnation", ARCHIVED_BEFORE
+        )
         sequence, entry = await store.client.execute_command(
             "HMGET", keys.archived, "sequence", "entry"
         )
     name = incarnation.decode() if incarnation else ""
-    return Archived(name) if sequence is None else Archived(name, int(sequence), entry.decode())
+    number = int(sequence or 0)
+    where = spans(before, name, keys.shard, number)
+    return Archived(where) if sequence is None else Archived(where, number, entry.decode())
 
 
 async def filled(
@@ -115,7 +120,7 @@ async def _from_archive(
         return  # It never was in the archive.
     while after < until:
         try:
-            async with aclosing(_archive_of(store, shard, at.incarnation, after, until)) as pages:
+            async with aclosing(_archive_of(store, shard, at.spans, after, until)) as pages:
                 async for page in pages:
                     after = number_of(page[-1])
                     yield page
@@ -127,15 +132,23 @@ async def _from_archive(
             after = error.last or until
 
 
-def _archive_of(
-    store: EventStore, shard: int, incarnation: str, after: int, until: int
+async def _archive_of(
+    store: EventStore, shard: int, where: Sequence[Span], after: int, until: int
 ) -> AsyncGenerator[list[Any], None]:
     if store.archive is None:
         raise ArchiveError(
             f"the log of shard {shard} lacks number {after + 1} to {until}, which were archived and then "
             "trimmed: set ARCHIVE_URL to where that archive is"
         )
-    return store.archive.entries(incarnation, shard, after, until)
+    for span in where:
+        upto = min(until, span.until)
+        if after < upto:
+            async with aclosing(
+                store.archive.entries(span.incarnation, shard, after, upto)
+            ) as pages:
+                async for page in pages:
+                    yield page
+            after = upto
 
 
 async def _first_after(store: EventStore, shard: int, entry: str) -> int | None:

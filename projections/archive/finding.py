@@ -54,16 +54,24 @@ async def _history(store: EventStore, job_id: str) -> list[LogEntry]:
         return []
     entries: list[LogEntry] = []
     until_ms = made_ms(job_id) + _CLOCKS_DIFFER_MS
-    incarnation, wanted = (await archived(store, store.shards[shard])).incarnation, job_id.encode()
-    for name in await archive.names(incarnation, shard):
+    wanted = job_id.encode()
+    where = (await archived(store, store.shards[shard])).spans
+    names = [
+        (span, name)
+        for span in where
+        for name in await archive.names(span.incarnation, shard)
+        if span is where[-1] or name.first <= span.until  # The rest happened to another store.
+    ]
+    for span, name in names:
         if milliseconds_of(name.last_entry) < made_ms(job_id) - _CLOCKS_DIFFER_MS:
             continue
         if milliseconds_of(name.first_entry) > until_ms:
             break
-        segment = await archive.open(incarnation, shard, name)
+        segment = await archive.open(span.incarnation, shard, name)
         for page in segment.pages():
             for entry in (entry_of(raw) for raw in page if raw[1].get(b"j") == wanted):
-                if entry.version == len(entries) + 1:  # Segments may overlap.
+                is_ours = span is where[-1] or entry.sequence <= span.until
+                if is_ours and entry.version == len(entries) + 1:  # Segments may overlap.
                     entries.append(entry)
             await asyncio.sleep(0)
         job = fold(job_events(entries)) if entries else None

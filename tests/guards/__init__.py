@@ -1,6 +1,6 @@
 """Every guard of the product, and what the code is without it; a file for each room of the code."""
 
-from tests.guards import api, cli, consumers, core, lua, projections
+from tests.guards import api, cli, consumers, core, lua, operating, projections
 from tests.guards.guard import Guard
 
 GUARDS: tuple[Guard, ...] = (
@@ -9,5 +9,6 @@ GUARDS: tuple[Guard, ...] = (
     *consumers.GUARDS,
     *core.GUARDS,
     *lua.GUARDS,
+    *operating.GUARDS,
     *projections.GUARDS,
 )
