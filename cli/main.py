@@ -20,6 +20,7 @@ _PLACES: Final = {
     "keys": "cli.keys:keys",
     "backup": "cli.backup.backup:backup",
     "restore": "cli.backup.restore:restore",
+    "doctor": "cli.doctor.doctor:doctor",
     "replay": "cli.replay:replay",
     "submit": "cli.jobs:submit",
     "show": "cli.jobs:show",

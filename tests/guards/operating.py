@@ -39,6 +39,13 @@ GUARDS = (
         "tests/backup/test_procedure.py",
     ),
     Guard(
+        "doctor: what nobody knows does not pass",
+        "cli/doctor/verdict.py",
+        "    if isinstance(fact, Unknown):\n",
+        '    if isinstance(fact, Unknown):\n        return passed("")\n    if isinstance(fact, Unknown):\n',
+        "tests/doctor/test_judges.py",
+    ),
+    Guard(
         "backup: what breaks off is none",
         "cli/backup/transfer.py",
         "    if not chunk:\n        raise StoreUnavailable(",
