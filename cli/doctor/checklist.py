@@ -20,17 +20,17 @@ def concurrency(facts: Facts) -> Said:
         fits = int(report.fields["recommended"])
         seen = f"{fits}, measured on {report.at:%Y-%m-%d} ({report.path})"
         if facts.now - report.at > _OLD:
-            return warned(seen, "measure again: respool calibrate")
+            return warned(seen, "measure again: docs/doctor.md")
         workers = facts.store.workers if isinstance(facts.store, Store) else ()
         here = [one for one in workers if one.upstream == report.fields["upstream"]]
         if not here:
             return warned(f"{seen}; no worker on {report.fields['upstream']} is alive", "start it")
         more = [f"{one.name} has {one.capacity}" for one in here if one.capacity > fits]
         if more:
-            return failed(f"{seen}; {', '.join(more)}", f"set WORKER_CONCURRENCY={fits}, or auto")
+            return failed(f"{seen}; {', '.join(more)}", f"set WORKER_CONCURRENCY={fits}")
         return passed(f"{seen}; {len(here)} workers have no more")
 
-    return judged(facts.calibration, judge, "measure it: respool calibrate")
+    return judged(facts.calibration, judge, "measure it, and write down what fits: docs/doctor.md")
 
 
 def persistence(facts: Facts) -> Said:
@@ -83,7 +83,8 @@ def tls(facts: Facts) -> Said:
             )
         if public.certificate_until is None:
             return failed(
-                f"{public.url} has no TLS: keys and prompts are readable", "see deploy/nginx"
+                f"{public.url} has no TLS: keys and prompts are readable",
+                "put a proxy with TLS in front",
             )
         left = public.certificate_until - facts.now
         seen = f"{public.url}, a certificate that is good for {left.days} more days"
@@ -157,12 +158,14 @@ def load_tested(facts: Facts) -> Said:
     def judge(report: Report) -> Said:
         seen = f"{report.fields['requests']:,} requests on {report.at:%Y-%m-%d}, {report.fields['failures']:,} failed"
         if not report.fields["requests"] or report.fields["failures"]:
-            return failed(f"{seen} ({report.path})", "see docs/load.md")
+            return failed(f"{seen} ({report.path})", "see why, and run it again")
         if facts.now - report.at > _OLD:
-            return warned(f"{seen} ({report.path})", "run it again: make load")
+            return warned(f"{seen} ({report.path})", "run it again")
         return passed(f"{seen} ({report.path})")
 
-    return judged(facts.load_test, judge, "run one: make load; then LOAD_REPORT=PATH")
+    return judged(
+        facts.load_test, judge, "run one, and name its report: LOAD_REPORT=PATH (docs/doctor.md)"
+    )
 
 
 def backed_up(facts: Facts) -> Said:
@@ -212,7 +215,7 @@ def isolated(facts: Facts) -> Said:
     def judge(probe: Probe) -> Said:
         seen = f"from {probe.host} to {probe.address}"
         if probe.connected:
-            return failed(f"{seen}: connected", "put Redis into an internal network: compose.yaml")
+            return failed(f"{seen}: connected", "put Redis into an internal network")
         return passed(f"{seen}: no connection")
 
     remedy = "run this on a machine outside, with PROBE_REDIS=HOST:PORT of Redis as it would be seen there"
@@ -228,7 +231,8 @@ def limited(facts: Facts) -> Said:
         if refused:
             return passed(f"{public.url}: {refused} of {asked} requests at once got 429")
         return failed(
-            f"{public.url}: none of {asked} requests at once got 429", "see deploy/nginx: limit_req"
+            f"{public.url}: none of {asked} requests at once got 429",
+            "limit requests by address there (nginx: limit_req)",
         )
 
     store = facts.store

@@ -11,12 +11,11 @@ import click
 from msgspec import Struct
 from rich.text import Text
 
-from cli.calibrate.record import record_path
 from cli.client import DEFAULT_URL, json_option
 from cli.doctor import outside
 from cli.doctor.checklist import GUIDE
 from cli.doctor.facts import Facts
-from cli.doctor.files import kept, machine, report
+from cli.doctor.files import CALIBRATION, kept, machine, report
 from cli.doctor.inside import redis_and_store
 from cli.doctor.more import MORE
 from cli.doctor.verdict import Said, Verdict
@@ -57,8 +56,7 @@ def doctor(
     """Go through the production checklist: what passes, on what evidence, and what to do about the rest.
 
     Without evidence nothing passes: it is a warning that says what would make it known. Run it with the settings
-    of the services (`docker compose exec gateway respool doctor`), and once from a machine outside. --public-url
-    is sent 60 requests at once. Exit status 1 if anything fails.
+    of the services, and once from a machine outside. --public-url is sent 60 requests at once. Exit status 1 if anything fails.
 
     \b
     Example: REDIS_URL=redis://store:6379/0 PUBLIC_URL=https://api.example.com respool doctor
@@ -85,10 +83,12 @@ def doctor(
             probe=probe,
             upstream=upstream,
             calibration=report(
-                record_path(settings), "RESPOOL_DATA_DIR", ("recommended", "upstream")
+                settings.respool_data_dir / CALIBRATION,
+                "RESPOOL_DATA_DIR",
+                {"recommended": int, "upstream": str},
             ),
-            load_test=report(load_report, "LOAD_REPORT", ("requests", "failures")),
-            drill=report(restore_report, "RESTORE_REPORT", ("backup", "differences")),
+            load_test=report(load_report, "LOAD_REPORT", {"requests": int, "failures": int}),
+            drill=report(restore_report, "RESTORE_REPORT", {"backup": str, "differences": list}),
             machine=machine(),
             backups=kept(settings),
         )

@@ -2,16 +2,20 @@
 
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from cli.backup.shelf import BackupError, backups
 from cli.doctor.facts import Backups, Machine, Report, Unknown
 from core.settings import Settings
+
+CALIBRATION: Final = (
+    "calibration.json"  # In RESPOOL_DATA_DIR: how many jobs at once were measured to fit.
+)
 
 
 def kept(settings: Settings) -> Backups | Unknown:
@@ -26,7 +30,7 @@ def kept(settings: Settings) -> Backups | Unknown:
     return Backups(str(folder), newest)
 
 
-def report(path: Path | None, variable: str, needs: Sequence[str]) -> Report | Unknown:
+def report(path: Path | None, variable: str, needs: Mapping[str, type]) -> Report | Unknown:
     """A JSON file with the fields that it needs. It is of its field `at`, else of when it was written."""
     if path is None:
         return Unknown(f"{variable} is not set")
@@ -37,9 +41,10 @@ def report(path: Path | None, variable: str, needs: Sequence[str]) -> Report | U
         return Unknown(f"there is no {path}")
     except (OSError, msgspec.DecodeError) as error:
         return Unknown(f"{path} cannot be read: {error}")
-    lacking = [name for name in needs if not isinstance(fields, dict) or name not in fields]
+    has = fields if isinstance(fields, dict) else {}
+    lacking = [name for name, kind in needs.items() if not isinstance(has.get(name), kind)]
     if lacking:
-        return Unknown(f"{path} has no {', '.join(lacking)}")
+        return Unknown(f"{path} has no {', '.join(lacking)} as docs/doctor.md says")
     try:
         at = datetime.fromisoformat(fields["at"]) if "at" in fields else written
     except (TypeError, ValueError):

@@ -183,7 +183,7 @@ def metrics_hidden(facts: Facts) -> Said:
     def judge(public: Public) -> Said:
         seen = f"{public.url}/metrics: {public.metrics_status}"
         if public.metrics_status == 200:
-            return failed(seen, "do not publish it: deploy/nginx")
+            return failed(seen, "have the proxy not pass it on")
         return passed(seen)
 
     return judged(facts.public, judge, "name it: PUBLIC_URL=https://…")

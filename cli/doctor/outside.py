@@ -134,7 +134,7 @@ async def upstream(url: str) -> facts.Upstream:
         if (await http.get(f"{base}/api/version")).is_success:
             return _ollama(url, os.environ.get("OLLAMA_NUM_PARALLEL", "").strip())
         (await http.get(f"{base}/v1/models")).raise_for_status()
-    why = "it does not say how many requests it runs at once (vLLM: --max-num-seqs); `respool calibrate` measures it"
+    why = "it does not say how many requests it runs at once (vLLM: --max-num-seqs)"
     return facts.Upstream(url, "an OpenAI-compatible server", None, why)
 
 

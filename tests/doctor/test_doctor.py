@@ -195,14 +195,15 @@ def test_a_report_says_when_and_what_or_is_not_known(tmp_path: Path) -> None:
     for text, says in (
         ("{}", "has no requests"),
         ("[]", "has no requests"),
+        ('{"requests": "many"}', "has no requests"),
         ("x", "cannot be read"),
         ('{"requests": 1, "at": "soon"}', "no time"),
     ):
         path.write_text(text, "utf-8")
-        found = report(path, "LOAD_REPORT", ("requests",))
+        found = report(path, "LOAD_REPORT", {"requests": int})
         assert isinstance(found, Unknown)
         assert says in found.why
     path.write_text('{"requests": 1, "at": "2026-07-01T00:00:00Z"}', "utf-8")
-    found = report(path, "LOAD_REPORT", ("requests",))
+    found = report(path, "LOAD_REPORT", {"requests": int})
     assert not isinstance(found, Unknown)
     assert found.at.isoformat() == "2026-07-01T00:00:00+00:00"
