@@ -5,6 +5,8 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from core.store import EventStore
 from core.tail import TailWatch
 from migrations.runner import migrate
 from tests.backup.servers import appending
+from tests.cli.conftest import stop_store
 from tests.cli.running import StartUp
 from tests.consumers.fleet import Scripted, a_worker, ended
 from tests.durability.submitting import Submitters
@@ -98,9 +101,15 @@ async def test_a_store_that_was_lost_under_load_comes_back_with_all_that_was_ack
     assert len(list((tmp_path / "backups").glob("*.rdb"))) == 2
 
 
-def test_the_store_of_up_comes_back_too(tmp_path: Path, start_up: StartUp) -> None:
-    data = {"RESPOOL_DATA_DIR": str(tmp_path / ".respool")}
-    up = start_up(**data).until_ready()
+@pytest.fixture
+def in_dot_respool(tmp_path: Path, start_up: StartUp) -> Iterator[StartUp]:
+    """Starts `respool up` on the data directory that it has by default."""
+    yield partial(start_up, RESPOOL_DATA_DIR=str(tmp_path / ".respool"))
+    stop_store(tmp_path / ".respool")
+
+
+def test_the_store_of_up_comes_back_too(tmp_path: Path, in_dot_respool: StartUp) -> None:
+    up = in_dot_respool().until_ready()
     job = up.submit("one two three", prefer="wait=20")
     back_up, restore = steps("sh up")
     said = run(back_up, tmp_path)
@@ -110,6 +119,8 @@ def test_the_store_of_up_comes_back_too(tmp_path: Path, start_up: StartUp) -> No
     assert run("respool restore backups", tmp_path).returncode == 1  # It is not empty.
     said = run(restore, tmp_path)
     assert (said.returncode, said.stderr) == (0, "")
-    up = start_up(**data).until_ready()
+    up = in_dot_respool().until_ready()
     assert up.http.get(f"/v1/jobs/{job['id']}").json()["status"] == "completed"
     assert up.submit("again", prefer="wait=20")["status"] == "completed"
+    up.process.send(signal.SIGTERM)  # It stops its store, too.
+    assert up.process.wait() == 0
