@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from core.errors import StoreNotReady
 from core.redis import answering
 
-VERSION: Final = 5
+VERSION: Final = 6
 LIBRARY: Final = f"respool_{VERSION}"
 _PARTS: Final = (
     "prelude",

@@ -20,12 +20,19 @@ local function owner_at(lane, entry)
     return pending[1] and pending[1][2] or false
 end
 
+local function is_job(subject)
+    return not string.find(subject, ':', 1, true)
+end
+
+local function head_of(ask, subject)
+    return ask.prefix .. (is_job(subject) and 'job:' or '') .. subject
+end
+
 local function subject_seen(keys, ask, subject)
-    local is_job = not string.find(subject, ':', 1, true)
-    local head = ask.prefix .. (is_job and 'job:' or '') .. subject
+    local head = head_of(ask, subject)
     local flat = or_empty(redis.pcall('HGETALL', head))
     local seen, at = { flat, redis.call('PTTL', head), false, false, false, false }, table_of(flat)
-    if is_job then
+    if is_job(subject) then
         seen[3] = redis.call('ZSCORE', keys[2], subject .. ':due')
         seen[4] = redis.call('ZSCORE', keys[2], subject .. ':deadline')
     end
@@ -51,6 +58,20 @@ local function seen(keys, ask)
     end
     local last = end_of(keys[1])
     return { last, now_ms(), subjects, entries }
+end
+
+-- seen_heads: heads alone, of many, for a first look.
+--
+-- KEYS  log
+-- ARGV  {prefix, subjects}
+-- Reply {now in ms, for each subject {head, ms until it expires}}
+local function seen_heads(_, ask)
+    local heads = {}
+    for i, subject in ipairs(ask.subjects) do
+        local head = head_of(ask, subject)
+        heads[i] = { or_empty(redis.pcall('HGETALL', head)), redis.call('PTTL', head) }
+    end
+    return { now_ms(), heads }
 end
 
 -- seen_totals: what is kept for a whole shard.
@@ -114,6 +135,7 @@ local function seen_pending(keys, ask)
 end
 
 register('seen', seen, { 'no-writes' })
+register('seen_heads', seen_heads, { 'no-writes' })
 register('seen_totals', seen_totals, { 'no-writes' })
 register('seen_lanes', seen_lanes, { 'no-writes' })
 register('seen_pending', seen_pending, { 'no-writes' })

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from core import functions
-from core.errors import StoreError
+from core.errors import StoreError, StoreUnavailable
 from core.keys import ShardKeys
 from core.store import EventStore
 from projections.replay.findings import Finding, Kind
@@ -53,18 +53,25 @@ def _group(keys: ShardKeys, name: str) -> Finding:
     )
 
 
-async def pending_without_entry(
-    store: EventStore, keys: ShardKeys, lane: str, there: Collection[str]
-) -> list[tuple[str, str]]:
-    """What is pending in a lane that does not have it, but for `there`. Raises StoreUnavailable."""
-    pending: list[str] = []
+async def pending_in(store: EventStore, keys: ShardKeys, lane: str) -> set[str]:
+    """The entries that are pending in a lane. Raises StoreUnavailable."""
+    pending: set[str] = set()
     try:
         async for page in pending_entries(store, keys, lane, GROUP):
-            pending += [entry for entry in page if entry not in there]
+            pending.update(page)
+    except StoreUnavailable:
+        raise
     except StoreError:
-        return []  # No such lane any more, or it has no group, which is found otherwise.
+        pass  # No such lane any more, or it has no group, which is found otherwise.
+    return pending
+
+
+async def without_entry(
+    store: EventStore, keys: ShardKeys, lane: str, pending: Collection[str]
+) -> list[str]:
+    """Which of these are pending in a lane that does not have them. Raises StoreUnavailable."""
     if not pending:
         return []
     key = f"{keys.prefix}ready:{lane}"
-    left = await functions.call(store.client, "seen_pending", [key], {"entries": pending})
-    return [(lane, entry.decode()) for entry in left]
+    left = await functions.call(store.client, "seen_pending", [key], {"entries": list(pending)})
+    return [entry.decode() for entry in left]

@@ -10,7 +10,7 @@ from core import functions
 from core.keys import ShardKeys
 from core.redis import answering
 from core.store import EventStore
-from projections.replay.subjects import Seen, seen_of, texts_of
+from projections.replay.subjects import Seen, SeenHead, head_seen, seen_of, texts_of
 
 LOG_PAGE: Final = 500
 SUBJECTS_PAGE: Final = 300
@@ -20,6 +20,13 @@ _TURNS_TO_SEND: Final = 4  # Of the event loop, to take a connection and write t
 Answer = TypeVar("Answer")
 Page = TypeVar("Page")
 Place = TypeVar("Place", str, int)  # Where a page begins.
+
+
+class Heads(Struct):
+    """The heads of some subjects at one moment."""
+
+    now_ms: int
+    seen: list[SeenHead]
 
 
 class Look(Struct):
@@ -72,13 +79,17 @@ def log_pages(
     return _pages(ask, after)
 
 
-def looks(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> AsyncIterator[Look]:
-    """All of these subjects, page by page. Raises StoreUnavailable."""
+def heads(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> AsyncIterator[Heads]:
+    """The heads of all of these subjects, page by page. Raises StoreUnavailable."""
 
-    async def ask(first: int) -> tuple[Look, int | None]:
+    async def ask(first: int) -> tuple[Heads, int | None]:
         after = first + SUBJECTS_PAGE
-        seen = await look(store, keys, subjects[first:after])
-        return seen, after if after < len(subjects) else None
+        page = subjects[first:after]
+        now_ms, replies = await functions.call(
+            store.client, "seen_heads", [keys.log], {"prefix": keys.prefix, "subjects": page}
+        )
+        seen = [head_seen(subject, *reply) for subject, reply in zip(page, replies, strict=True)]
+        return Heads(now_ms, seen), after if after < len(subjects) else None
 
     return _pages(ask, 0)
 

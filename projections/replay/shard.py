@@ -16,16 +16,23 @@ from projections.archive.filling import filled
 from projections.replay.derived import NOTHING, Derived, derived, lane_names
 from projections.replay.findings import Finding, Kind
 from projections.replay.history import History, Told
-from projections.replay.lanes import check_lanes, pending_without_entry
+from projections.replay.lanes import check_lanes, pending_in, without_entry
 from projections.replay.reading import (
     SUBJECTS_PAGE,
+    heads,
     lane_entries,
     log_pages,
     look,
-    looks,
     scanned,
 )
-from projections.replay.subjects import Reference, Seen, differences, stray_entry
+from projections.replay.subjects import (
+    Reference,
+    Seen,
+    SeenHead,
+    differences,
+    head_differences,
+    stray_entry,
+)
 
 
 class Suspect(Struct):
@@ -33,6 +40,25 @@ class Suspect(Struct):
 
     entries: set[tuple[str, str]] = field(default_factory=set)  # The lane's name, the entry.
     members: set[str] = field(default_factory=set)  # Timers of a kind that there is not.
+
+
+class _Expected(Struct):
+    """Lane entries and timers that there should be, as heads and log agree."""
+
+    # By the lane's name, of each entry whose it is, and those that are pending.
+    held: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    claimed: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    timers: dict[str, int] = field(default_factory=dict)  # By `SUBJECT:KIND`.
+
+    def add(self, seen: SeenHead, should: Derived) -> None:
+        """Expect what belongs to a subject."""
+        if should.lane is not None and "entry" in seen.fields:
+            entry, lane = seen.fields["entry"], str(should.lane)
+            self.held[lane][entry] = seen.subject
+            if should.worker is not None:
+                self.claimed[lane].add(entry)
+        for timer, due_ms in should.timers.items():
+            self.timers[f"{seen.subject}:{timer}"] = due_ms
 
 
 class Shard:
@@ -70,9 +96,9 @@ class Shard:
     async def check_subjects(self) -> None:
         """Look at the heads, lane entries and timers of all subjects. Raises StoreUnavailable."""
         self.suspects = defaultdict(Suspect)
-        entries = await self._look_at_all()
-        await self._look_through_lanes(entries)
-        await self._look_through_timers()
+        expected = await self._look_at_all()
+        await self._look_through_lanes(expected)
+        await self._look_through_timers(expected)
         await self._look_again()
         missed = {(one.name, one.expected) for one in self.findings if one.kind is Kind.ENTRY}
         self.findings += [
@@ -81,35 +107,41 @@ class Shard:
             if (lane, entry) not in missed
         ]
 
-    async def _look_at_all(self) -> dict[str, tuple[str, str]]:
-        """Everybody once; the lane entries that the heads name."""
+    async def _look_at_all(self) -> _Expected:
+        """Every head once; what there should be of those that are as they should be."""
         subjects = list(self.history.rows)
-        entries: dict[str, tuple[str, str]] = {}
+        expected = _Expected()
         self.subjects = done = 0
-        async for seen_now in looks(self.store, self.keys, subjects):
-            at = self.reference(seen_now.now_ms)
-            for seen in seen_now.subjects:
+        async for page in heads(self.store, self.keys, subjects):
+            at = self.reference(page.now_ms)
+            for seen in page.seen:
                 should = self.should(seen.subject)
-                if differences(seen, should, at):
+                if head_differences(seen, should, at):
                     self.suspects[seen.subject]
-                elif should.lane is not None:
-                    entries[seen.subject] = (str(should.lane), seen.fields["entry"])
-            done += len(seen_now.subjects)
+                else:
+                    expected.add(seen, should)
+            done += len(page.seen)
             self._told("heads", done, len(subjects))
         self.subjects = done
         self.suspects |= {subject: Suspect() for subject in self.history.unreadable}
-        return entries
+        return expected
 
-    async def _look_through_lanes(self, entries: dict[str, tuple[str, str]]) -> None:
+    async def _look_through_lanes(self, expected: _Expected) -> None:
         names = await self.lane_names()
         for name in names:
-            there = set()
+            there: dict[str, str] = {}
             async for page in lane_entries(self.store, self.keys, name):
-                for entry, subject in page:
-                    there.add(entry)
-                    if entries.get(subject) != (name, entry):
-                        self.suspects[subject].entries.add((name, entry))
-            self._pending += await pending_without_entry(self.store, self.keys, name, there)
+                there.update(page)
+            pending = await pending_in(self.store, self.keys, name)
+            held, claimed = expected.held[name], expected.claimed[name]
+            for entry, subject in there.items() - held.items():
+                self.suspects[subject].entries.add((name, entry))
+            for _, subject in held.items() - there.items():
+                self.suspects[subject]
+            for entry in claimed - pending:
+                self.suspects[held[entry]]
+            gone = await without_entry(self.store, self.keys, name, pending - there.keys())
+            self._pending += [(name, entry) for entry in gone]
         self.findings += await check_lanes(self.store, self.keys, names)
 
     async def lane_names(self) -> list[str]:
@@ -118,15 +150,17 @@ class Shard:
             listed = await self.store.client.execute_command("SMEMBERS", self.keys.lanes)
         return sorted({name.decode() for name in listed} | lane_names(self.history.rows.values()))
 
-    async def _look_through_timers(self) -> None:
+    async def _look_through_timers(self, expected: _Expected) -> None:
+        there: dict[str, int] = {}
         async for page in scanned(self.store, "ZSCAN", self.keys.timers):
-            for member, score in page:
-                subject, _, timer = member.partition(":")
-                if self.should(subject).timers.get(timer) == score:
-                    continue
-                self.suspects[subject]
-                if timer not in ("due", "deadline"):
-                    self.suspects[subject].members.add(member)
+            there.update(page)
+        for member, _ in there.items() - expected.timers.items():
+            subject, _, timer = member.partition(":")
+            self.suspects[subject]
+            if timer not in ("due", "deadline"):
+                self.suspects[subject].members.add(member)
+        for member, _ in expected.timers.items() - there.items():
+            self.suspects[member.partition(":")[0]]
 
     async def _look_again(self) -> None:
         """Look at the suspects together with the end of the log."""

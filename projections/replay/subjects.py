@@ -11,21 +11,35 @@ from projections.replay.derived import NOTHING, Derived
 from projections.replay.findings import Finding, Kind
 
 
-class Seen(Struct):
-    """What is stored of one subject, all at the same moment. `core/lua/seen.lua` reads it."""
+class SeenHead(Struct):
+    """A subject's head, as it is stored."""
 
     subject: str
-    fields: dict[str, str]  # Of its head; empty: there is none.
+    fields: dict[str, str]  # Empty: there is none.
     expires_in_ms: int  # Redis's: -1 for never.
+
+
+class Seen(SeenHead):
+    """What is stored of one subject, all at the same moment. `core/lua/seen.lua` reads it."""
+
     timers: dict[str, int]
     holder: str | None  # Whose the lane entry is that the head names; None: not there.
     pending_for: str | None
 
 
+def head_seen(subject: str, flat: list[bytes], expires_in_ms: int) -> SeenHead:
+    """Read what the function says of a head."""
+    return SeenHead(subject, _fields(flat), expires_in_ms)
+
+
+def _fields(flat: list[bytes]) -> dict[str, str]:
+    texts = iter(texts_of(flat))
+    return dict(zip(texts, texts, strict=True))
+
+
 def seen_of(subject: str, reply: list[Any]) -> Seen:
     """Read what the function says of a subject."""
     flat, expires_in_ms, due, deadline, holder, pending_for = reply
-    texts = iter(texts_of(flat))
     timers = {}
     if due is not None:
         timers[str(Timer.DUE)] = int(float(due))
@@ -33,7 +47,7 @@ def seen_of(subject: str, reply: list[Any]) -> Seen:
         timers[str(Timer.DEADLINE)] = int(float(deadline))
     return Seen(
         subject,
-        dict(zip(texts, texts, strict=True)),
+        _fields(flat),
         expires_in_ms,
         timers,
         holder and holder.decode(),
@@ -59,13 +73,14 @@ class Reference(Struct, frozen=True):
 
 def differences(seen: Seen, should: Derived, at: Reference) -> list[Finding]:
     """What is stored otherwise than the log says. What follows from a wrong head is not named too."""
-    found = _of_head(seen, should, at)
+    found = head_differences(seen, should, at)
     if not found and should.lane is not None:
         found = _of_entry(seen, should.lane, should.worker, at.shard)
     return found + _of_timers(seen, should, at.shard)
 
 
-def _of_head(seen: Seen, should: Derived, at: Reference) -> list[Finding]:
+def head_differences(seen: SeenHead, should: Derived, at: Reference) -> list[Finding]:
+    """What the head has that the log says otherwise."""
     stored = seen.fields
     if not stored:
         if should is NOTHING or _may_be_gone(should, at):
@@ -74,6 +89,9 @@ def _of_head(seen: Seen, should: Derived, at: Reference) -> list[Finding]:
         return [_head(seen, "", None, _summary(should.fields), at, why)]
     if should is NOTHING:
         return [_head(seen, "", _summary(stored), None, at, "the log does not know it")]
+    has_expiry, has_ended = seen.expires_in_ms >= 0, should.ended_ms is not None
+    if stored == should.fields and should.lane is None and has_expiry == has_ended:
+        return []  # As nearly all are; what follows says how another one differs.
     fields = _readable(stored)
     entry = fields.pop("entry", None)
     found = []
@@ -85,7 +103,6 @@ def _of_head(seen: Seen, should: Derived, at: Reference) -> list[Finding]:
     if (entry is None) != (should.lane is None):
         expected = None if should.lane is None else f"an entry of lane {should.lane}"
         found.append(_head(seen, "entry", entry, expected, at))
-    has_expiry, has_ended = seen.expires_in_ms >= 0, should.ended_ms is not None
     if has_expiry != has_ended:
         stored_as = "after a while" if has_expiry else "never"
         expected = "once the retention is over" if has_ended else "never"
@@ -141,7 +158,12 @@ def stray_entry(subject: str, lane: str, entry: str, shard: int) -> Finding:
 
 
 def _head(
-    seen: Seen, name: str, stored: str | None, expected: str | None, at: Reference, why: str = ""
+    seen: SeenHead,
+    name: str,
+    stored: str | None,
+    expected: str | None,
+    at: Reference,
+    why: str = "",
 ) -> Finding:
     return Finding(
         kind=Kind.HEAD,
