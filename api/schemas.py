@@ -9,7 +9,6 @@ from core.events import (
     AttemptFailed,
     Completed,
     Failed,
-    Gpu,
     JobError,
     Kind,
     Priority,
@@ -25,7 +24,7 @@ from core.tracing import trace_id_in
 from projections.reading.position import Position
 from projections.reading.queues import QueueView
 from projections.reading.usage import OutcomeView, UsageView
-from projections.reading.workers import RunningJob, WorkerView
+from projections.reading.workers import GpuView, RunningJob, WorkerView
 from projections.rows import JobRow
 
 # A model's name is whatever its server calls it.
@@ -227,7 +226,7 @@ class WorkerShown(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     upstream: str
     host: str
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[GpuView, ...]
     started_at: str
     last_seen_at: str | None
     done: dict[str, int]  # In the last day, by how the attempt ended.

@@ -12,10 +12,10 @@ from typing import Final
 
 from cli.exposition import Exposition, Gauge
 from cli.figures import BOUNDS_SECONDS, DEFAULT_QUEUE, JobFigures
-from consumers.gpu import GpuMemory, gpu_memory
 from consumers.worker import Worker
 from core.effects import Counter
 from core.errors import StoreError
+from core.roster import GpuMemory
 from core.store import EventStore
 from core.tally import OTHERS, Counts, Durations
 from projections.reading.cluster import Cluster, cluster
@@ -61,18 +61,10 @@ def worker_exposition(store: EventStore, figures: JobFigures, worker: Worker) ->
         "Jobs that this worker runs now.",
         lambda: [(name, len(worker.leases))],
     )
-    memory: tuple[GpuMemory, ...] = ()
-
-    async def look() -> None:
-        nonlocal memory
-        if worker.identity.gpus:
-            memory = await asyncio.to_thread(gpu_memory)
-
-    exposition.before(look)
     exposition.gauge(
         "worker_gpu_memory",
         "Memory of this worker's GPUs, used (by whatever process) and in all.",
-        lambda: _gpu_gauge(memory),
+        lambda: _gpu_gauge(worker.gpu_memory()),
         "By",
     )
     return exposition
@@ -80,8 +72,8 @@ def worker_exposition(store: EventStore, figures: JobFigures, worker: Worker) ->
 
 def _gpu_gauge(memory: Iterable[GpuMemory]) -> Gauge:
     for one in memory:
-        yield {"gpu": str(one.index), "kind": "used"}, one.used
-        yield {"gpu": str(one.index), "kind": "total"}, one.total
+        yield {"gpu": str(one.index), "kind": "used"}, one.used_bytes
+        yield {"gpu": str(one.index), "kind": "total"}, one.total_bytes
 
 
 def _show_jobs(exposition: Exposition, figures: JobFigures) -> None:

@@ -31,7 +31,7 @@ from core.fleet import FactRefused, WorkerStatus, worker_subject
 from core.keys import WORK_BELL
 from core.output import Emitter
 from core.queues import Queues, keep_mirrored
-from core.roster import Heartbeat, Roster
+from core.roster import GpuMemory, Heartbeat, Roster
 from core.states import Queued
 from core.store import EventStore
 from core.tail import TailWatch
@@ -76,8 +76,10 @@ class Worker:
         limits: LossLimits,
         spans: "WorkerSpans | None" = None,
         waited: Waited | None = None,
+        gpu_memory: Callable[[], tuple[GpuMemory, ...]] = tuple,
     ) -> None:
         self.identity = identity
+        self.gpu_memory = gpu_memory
         self.claimed_at = float("-inf")  # When Redis last let it look for work.
         self.models = ServedModels(upstream)
         self._store = store
@@ -242,7 +244,11 @@ class Worker:
 
         So it was cut off for longer than a lease, or the store is another one than before.
         """
-        heartbeat = Heartbeat(running=len(self._in_hand), models=tuple(sorted(self.models.names)))
+        heartbeat = Heartbeat(
+            running=len(self._in_hand),
+            models=tuple(sorted(self.models.names)),
+            gpus=self.gpu_memory(),
+        )
         expires_ms = round(self.identity.lease_seconds * 1_000)
         status = await self._roster.beat(self.identity.name, heartbeat, expires_ms)
         if status in {None, WorkerStatus.LOST}:

@@ -18,11 +18,20 @@ from core.trouble import Trouble
 log = logging.getLogger(__name__)
 
 
+class GpuMemory(Struct, frozen=True):
+    """How full a device is: its own figure, whoever uses it."""
+
+    index: int
+    used_bytes: int
+    total_bytes: int
+
+
 class Heartbeat(Struct, frozen=True, kw_only=True):
     """What a worker says of itself every few seconds; gone once it has been silent for a lease."""
 
     running: int
     models: tuple[str, ...]
+    gpus: tuple[GpuMemory, ...] = ()
 
 
 class Member(Struct, frozen=True):

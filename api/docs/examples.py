@@ -148,7 +148,14 @@ _WORKER: Final = {
     "models": ["gemma3-270m"],
     "upstream": "openai",
     "host": "gpu1",
-    "gpus": [],
+    "gpus": [
+        {
+            "index": 0,
+            "name": "NVIDIA A100 80GB PCIe",
+            "memory_bytes": 85_899_345_920,
+            "used_bytes": 41_875_931_136,
+        }
+    ],
     "started_at": _AT,
     "last_seen_at": _AT,
     "done": {"completed": 12},

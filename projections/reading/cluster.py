@@ -46,7 +46,7 @@ async def cluster(store: EventStore) -> Cluster:
         Roster(store).crew(),
         _memory(store),
         _log_entries(store),
-        _lag_entries(store),
+        lag_entries_of(store),
     )
     return Cluster(
         depths=depths,
@@ -91,7 +91,8 @@ async def _log_entries(store: EventStore) -> int:
     return sum(lengths)
 
 
-async def _lag_entries(store: EventStore) -> int | None:
+async def lag_entries_of(store: EventStore) -> int | None:
+    """How many log entries no view has folded yet; None while there is no view. Raises StoreError."""
     try:
         views = (await serving(store)).views(store)
         behind = zip(store.shards, views, strict=True)

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from core.events import Gpu
-from core.roster import Roster
+from core.roster import Member, Roster
 from projections.building import clock_ms
 from projections.names import DAY_MS
 from projections.reading.jobs import flat
@@ -22,6 +21,15 @@ class RunningJob(Struct, frozen=True):
     seconds: float
 
 
+class GpuView(Struct, frozen=True):
+    """A device of a worker, and how full it is, whoever uses it; None if its worker has not said so."""
+
+    index: int
+    name: str
+    memory_bytes: int
+    used_bytes: int | None
+
+
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker: its facts and heartbeat as they are now, its jobs as the views have them."""
 
@@ -34,7 +42,7 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     upstream: str
     host: str
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[GpuView, ...]
     started_ms: int
     last_seen_ms: int | None = (
         None  # Its last heartbeat, or its last word; None if it has not begun.
@@ -76,7 +84,7 @@ async def workers(reader: Reader) -> tuple[Position, list[WorkerView]]:
                 models=tuple(sorted(member.models)),
                 upstream=member.worker.upstream,
                 host=member.worker.host,
-                gpus=member.worker.gpus,
+                gpus=_gpus(member),
                 started_ms=member.started_at_ms,
                 last_seen_ms=now_ms if member.heartbeat else _last_word_ms(history),
                 done=done.get(member.name, {}),
@@ -84,6 +92,15 @@ async def workers(reader: Reader) -> tuple[Position, list[WorkerView]]:
             )
         )
     return position, sorted(views, key=lambda view: -view.started_ms)
+
+
+def _gpus(member: Member) -> tuple[GpuView, ...]:
+    said = member.heartbeat.gpus if member.heartbeat else ()
+    used = {one.index: one.used_bytes for one in said}
+    return tuple(
+        GpuView(gpu.index, gpu.name, gpu.memory_bytes, used.get(gpu.index))
+        for gpu in member.worker.gpus
+    )
 
 
 def _running(pairs: list[bytes], now_ms: int) -> list[RunningJob]:

@@ -3,10 +3,7 @@
 import signal
 
 import httpx
-import pynvml
-import pytest
 
-from consumers.gpu import GpuMemory, gpu_memory
 from core.tally import OTHERS, Counts, Names
 from tests.metrics.conftest import Samples, a_worker, scrape, url_of, value_of
 from tests.servers import RedisServer
@@ -128,24 +125,3 @@ def test_what_has_not_been_is_0_from_the_beginning() -> None:
     counts.add("failed")
     counts.begin("failed")
     assert dict(counts) == {("completed",): 0, ("failed",): 1}
-
-
-class _Memory:
-    used, total = 8 * 2**30, 80 * 2**30
-
-
-def test_the_memory_of_each_gpu_is_the_device_s_own_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 2)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: _Memory)
-    assert gpu_memory() == tuple(GpuMemory(i, _Memory.used, _Memory.total) for i in range(2))
-
-
-def test_without_a_gpu_there_is_no_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_driver() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
-    assert gpu_memory() == ()
