@@ -20,6 +20,7 @@ _PLACES: Final = {
     "keys": "cli.keys:keys",
     "backup": "cli.backup.backup:backup",
     "restore": "cli.backup.restore:restore",
+    "calibrate": "cli.calibrate.calibrate:calibrate",
     "doctor": "cli.doctor.doctor:doctor",
     "replay": "cli.replay:replay",
     "submit": "cli.jobs:submit",
@@ -47,7 +48,7 @@ def cli() -> None:
     """Durable job execution for self-hosted LLM inference.
 
     Roles: up (all of it on one machine), api, worker, projector, migrate; they read their settings from the
-    environment. `keys`, `replay`, `backup` and `restore` work on the store itself. The other commands are a client of the HTTP
+    environment. `keys`, `replay`, `backup` and `restore` work on the store itself, `calibrate` on the inference server. The other commands are a client of the HTTP
     API, and send it OPENAI_API_KEY, if that is set, as their key.
     """
 

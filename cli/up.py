@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS: Final = 1.0
 _PORT: Final = "18080"
+_DEMO_SLOTS: Final = (
+    4  # With WORKER_CONCURRENCY=auto, which comes later and to no more where nobody measured.
+)
 
 
 @click.command()
@@ -199,7 +202,8 @@ async def _upstream(settings: Settings) -> AsyncIterator[tuple[str, str | None]]
     else:
         with bind("127.0.0.1", 0, "") as probe:
             port = probe.getsockname()[1]
-        async with demo_model(settings.respool_data_dir, port, settings.worker_concurrency) as url:
+        slots = settings.worker_concurrency or _DEMO_SLOTS
+        async with demo_model(settings.respool_data_dir, port, slots) as url:
             yield url, DEMO_MODEL
 
 

@@ -17,6 +17,7 @@ from core.errors import Mendable
 from core.records import Bounds
 from core.redis import check_url
 
+AUTO: Final = "auto"  # As WORKER_CONCURRENCY.
 # A queue's name stands in keys, in metrics and in URLs.
 QUEUE_NAME: Final = "[A-Za-z0-9._-]{1,64}"
 
@@ -52,7 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     api_port: int = 8080
     worker_host: str = "127.0.0.1"
     worker_port: int = 5345
-    worker_concurrency: int = 4
+    worker_concurrency: int | None = 4  # None: `auto`, what was measured.
     worker_queues: tuple[str, ...] = ()  # Empty: every queue.
     upstream_url: str | None = None
     upstream_kind: UpstreamKind | None = None  # None: found out.
@@ -147,11 +148,14 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _parse(name: str, kind: Any, text: str) -> Any:
+    if name == "worker_concurrency" and text == AUTO:
+        return None
     if name in _RANGES:
         low, high = _RANGES[name]
         is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
         if not is_number or not low <= int(text) <= high:
-            raise ValueError(f"takes a whole number from {low} to {high}")
+            other = f", or {AUTO}" if name == "worker_concurrency" else ""
+            raise ValueError(f"takes a whole number from {low} to {high}{other}")
         return int(text)
     if name in _SCHEMES and not text.startswith(_SCHEMES[name]):
         raise ValueError(f"takes a URL that begins with {' or '.join(_SCHEMES[name])}")

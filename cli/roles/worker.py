@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cli.calibrate.applied import applied
 from cli.metrics import worker_exposition
 from cli.opening import open_store
 from cli.process import (
@@ -22,13 +23,14 @@ from cli.process import (
 from cli.serving import bind, serving
 from cli.watching import marks_of, watching
 from consumers.execute import LossLimits
-from consumers.gpu import gpus
+from consumers.gpu import gpus, watching_gpus
 from consumers.health import create_health_app
 from consumers.stop import Stop
 from consumers.upstream.base import Limits, Upstream, UpstreamError
 from consumers.upstream.connect import connect as connect_upstream
 from consumers.worker import Identity, Worker
 from core.bells import Bells
+from core.events import Gpu
 from core.redis import connect
 from core.settings import Settings, SettingsError
 
@@ -106,10 +108,13 @@ async def _start_worker(
         deliveries_max=settings.max_deliveries, recovery_policy=settings.recovery_policy
     )
     bells = Bells(store.client)
-    identity = _identity(settings)
+    identity = _identity(settings, upstream.address)
     spans = spans_of(tracer, identity, upstream)
     figures = await stack.enter_async_context(watching(store, settings, *marks_of(tracer)))
-    worker = Worker(identity, store, lease_client, bells, upstream, limits, spans, figures.waited)
+    memory = stack.enter_context(watching_gpus()) if identity.gpus else tuple
+    worker = Worker(
+        identity, store, lease_client, bells, upstream, limits, spans, figures.waited, memory
+    )
     health = create_health_app(worker, worker_exposition(store, figures, worker).text)
     await stack.enter_async_context(serving(health, listening))
     return worker
@@ -132,16 +137,33 @@ async def _await_upstream(settings: Settings, url: str) -> Upstream:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _identity(settings: Settings) -> Identity:
+def _identity(settings: Settings, upstream: str) -> Identity:
+    devices = gpus()
     return Identity(
         name=process_name(),
         host=host_name(),
-        concurrency=settings.worker_concurrency,
+        concurrency=_concurrency(settings, upstream, devices),
         queues=settings.worker_queues,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.shutdown_grace_seconds,
-        gpus=gpus(),
+        gpus=devices,
     )
+
+
+def _concurrency(settings: Settings, upstream: str, devices: tuple[Gpu, ...]) -> int:
+    """How many jobs at once; what `auto` comes to is said."""
+    if settings.worker_concurrency is not None:
+        return settings.worker_concurrency
+    found = applied(settings.respool_data_dir, upstream, devices)
+    if found.is_measured:
+        log.info("WORKER_CONCURRENCY=auto is %d: %s", found.concurrency, found.why)
+    else:
+        log.warning(
+            "WORKER_CONCURRENCY=auto is %d, which nobody has measured: %s. Measure it: respool calibrate",
+            found.concurrency,
+            found.why,
+        )
+    return found.concurrency
 
 
 def spans_of(

@@ -196,7 +196,8 @@ def test_a_number_may_be_at_either_end_of_its_range(name: str) -> None:
 @pytest.mark.parametrize("name", RANGES)
 def test_a_number_out_of_its_range_is_told_the_range(name: str) -> None:
     low, high = RANGES[name]
-    takes = f"takes a whole number from {low} to {high}"
+    other = ", or auto" if name == "WORKER_CONCURRENCY" else ""
+    takes = f"takes a whole number from {low} to {high}{other}"
     for number in (low - 1, high + 1):
         assert complaint(**{name: str(number)}) == f"{name}='{number}': {takes}"
 
@@ -280,6 +281,14 @@ def test_a_url_of_another_kind_is_refused_and_its_password_is_not_shown(
         ("redis://[::1", "Invalid IPv6 URL"),
         ("redis://store:6379/jobs", "has 'jobs' where the number of a database stands"),
         ("redis://store:6379/0?retries=3", "has an option that there is not: retries"),
+        (
+            "rediss://store:6379/0?ssl_cert_reqs=some",
+            "Invalid SSL Certificate Requirements Flag: some (of ssl_cert_reqs)",
+        ),
+        (
+            "rediss://store:6379/0?ssl_ca_certs=/nowhere/ca.pem",
+            "names a file that cannot be used: [Errno 2] No such file or directory (ssl_ca_certs)",
+        ),
     ],
 )
 def test_a_redis_url_that_nothing_can_connect_to_is_refused_before_it_is_tried(

@@ -1,0 +1,1 @@
+"""`respool calibrate`: how many jobs at once an inference server is good for, by measurement."""
