@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOURS ?= 1
 FAULTS ?= 500
-UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install demo run test simulation chaos mutation check format bench lock clean
+.PHONY: help install demo run test stack simulation chaos mutation check format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a 
 
 test: install ## Run every test that this machine can run
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+
+stack: install ## Run the deployment of compose.yaml in containers, and break it (minutes; needs a container engine)
+	STACK=1 $(BIN)/python -m pytest tests/containers/test_stack.py
 
 simulation: install ## Play seeded storms of faults for an hour; HOURS=8 for longer
 	$(BIN)/python -m tests.simulation --hours $(HOURS)
@@ -70,9 +73,11 @@ bench: install ## Measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.archive
 
 lock: ## Pin every dependency anew, with hashes
-	$(UV_COMPILE) --extra dev --output-file requirements/dev.txt
-	$(UV_COMPILE) --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
-	$(UV_COMPILE) --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(UV_COMPILE) pyproject.toml --extra dev --output-file requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
+	$(UV_COMPILE) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(UV_COMPILE) pyproject.toml --extra s3 --constraint requirements/dev.txt --output-file requirements/image.txt
+	echo hatchling | $(UV_COMPILE) - --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## Remove .venv and caches; data in .respool stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,18 +32,21 @@ class Catalog:
             if self._looking is None:
                 self._looking = asyncio.create_task(self._look())
                 self._looking.add_done_callback(self._looked)
-            await asyncio.shield(
-                self._looking
-            )  # Shared: whoever comes while Redis is slow joins in.
+            # Shared: whoever comes while Redis is slow joins in.
+            await asyncio.shield(self._looking)
         return self._crew
 
     async def _look(self) -> None:
-        began = self._monotonic()
-        self._crew = await self._roster.crew()
-        self._looked_at = began
+        try:
+            began = self._monotonic()
+            self._crew = await self._roster.crew()
+            self._looked_at = began
+        finally:
+            # Not a moment later: who awaits what is done never lets the loop go on, so nobody could clear it.
+            self._looking = None
 
-    def _looked(self, looking: asyncio.Task[None]) -> None:
-        self._looking = None
+    @staticmethod
+    def _looked(looking: asyncio.Task[None]) -> None:
         if not looking.cancelled():
             looking.exception()  # Whoever still waits for it raises it.
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from benchmarks.environments import python_of
 from benchmarks.fixed import MODEL, PACED
 from benchmarks.latency import free_port
-from benchmarks.roles import role
+from benchmarks.roles import NOWHERE, RESPOOL, role
 from benchmarks.server import BenchmarkRedis
 
 LITELLM = ("litellm[proxy]==1.106.12",)
@@ -136,23 +136,31 @@ _LITELLM_ENVIRONMENT = {
 
 
 @contextmanager
-def respool(upstream_url: str, redis: BenchmarkRedis) -> Iterator[Contestant]:
+def respool(
+    upstream_url: str,
+    redis: BenchmarkRedis,
+    program: Sequence[str] = RESPOOL,
+    log: Path = NOWHERE,
+    /,
+    **settings: str,
+) -> Iterator[Contestant]:
     """An API process and a worker process. The worker leaves queues alone but for `default`."""
-    port, worker_port = free_port(), free_port()
+    port = free_port()
     settings = {
         "API_PORT": str(port),
-        "WORKER_PORT": str(worker_port),
         "WORKER_CONCURRENCY": str(WORKER_CONCURRENCY),
         "WORKER_QUEUES": "default",
         "UPSTREAM_URL": upstream_url,
         "QUEUE_LIMIT": "10000000",
+        **settings,
     }
-    respool = str(Path(sys.executable).parent / "respool")
     environment = os.environ | {"REDIS_URL": redis.url}
-    subprocess.run([respool, "migrate"], env=environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([*RESPOOL, "migrate"], env=environment, stdout=subprocess.DEVNULL, check=True)
     with ExitStack() as stack:
-        api = stack.enter_context(role("api", redis.url, **settings))
-        worker = stack.enter_context(role("worker", redis.url, **settings))
+        api, worker = (
+            stack.enter_context(role(name, redis.url, program, log, **settings))
+            for name in ("api", "worker")
+        )
         url = f"http://127.0.0.1:{port}"
         _until_ready(f"{url}/readyz")
         processes = {"api": (api.pid,), "worker": (worker.pid,), "redis": (redis.pid,)}

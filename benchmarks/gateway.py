@@ -92,7 +92,7 @@ def chat(contestants: dict[str, Contestant], redis: BenchmarkRedis, rounds: int)
     samples: Samples = {}
     for _ in range(rounds):
         for name in names:
-            measured = _under_load(contestants[name], CHAT, ASKED, redis)
+            measured = under_load(contestants[name], CHAT, ASKED, redis)
             _add(samples, name, measured)
     _print_table(samples, "median ms, 1 connection", f"requests/s, {CONNECTIONS}", "median ms, 64")
     _print_cpu(samples)
@@ -110,7 +110,7 @@ def jobs(contestants: dict[str, Contestant], redis: BenchmarkRedis, rounds: int)
     samples: Samples = {}
     for _ in range(rounds):
         for name in ("bare handler", "respool"):
-            _add(samples, name, _under_load(contestants[name], "/v1/jobs", SUBMITTED, redis))
+            _add(samples, name, under_load(contestants[name], "/v1/jobs", SUBMITTED, redis))
     _print_table(samples, "median ms, 1 connection", f"requests/s, {CONNECTIONS}", "median ms, 64")
     _print_cpu(samples)
     share = _ratio(samples, "respool", "bare handler", f"requests/s, {CONNECTIONS}")
@@ -138,7 +138,7 @@ def tokens(contestants: dict[str, Contestant], _: BenchmarkRedis, rounds: int) -
     return samples
 
 
-def _under_load(
+def under_load(
     contestant: Contestant, path: str, body: str, redis: BenchmarkRedis
 ) -> dict[str, float]:
     """One round of one contestant."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -24,19 +24,29 @@ from migrations.runner import migrate
 
 CHAT = Raw(b'{"messages":[{"role":"user","content":"hello"}]}')
 ENDLESS = "echo://?latency_ms=3600000"
-_RESPOOL = Path(sys.executable).parent / "respool"
+RESPOOL = (str(Path(sys.executable).parent / "respool"),)
+NOWHERE = Path(os.devnull)
 _LOOK_EVERY_SECONDS = 0.002
 _PATIENCE_SECONDS = 60.0
 
 
 class Role:
-    """A running `respool api` or `respool worker`."""
+    """A running `respool api` or `respool worker`, or of another program that takes a role's name."""
 
-    def __init__(self, role: str, redis_url: str, **settings: str) -> None:
+    def __init__(
+        self,
+        role: str,
+        redis_url: str,
+        program: Sequence[str] = RESPOOL,
+        log: Path = NOWHERE,
+        /,
+        **settings: str,
+    ) -> None:
         environment = os.environ | {"REDIS_URL": redis_url, "WORKER_PORT": "0"} | settings
-        self._process = subprocess.Popen(
-            [_RESPOOL, role], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*program, role], env=environment, stdout=subprocess.DEVNULL, stderr=output
+            )
 
     @property
     def pid(self) -> int:
@@ -49,9 +59,16 @@ class Role:
 
 
 @contextmanager
-def role(name: str, redis_url: str, **settings: str) -> Iterator[Role]:
+def role(
+    name: str,
+    redis_url: str,
+    program: Sequence[str] = RESPOOL,
+    log: Path = NOWHERE,
+    /,
+    **settings: str,
+) -> Iterator[Role]:
     """A process that does not outlive the block."""
-    process = Role(name, redis_url, **settings)
+    process = Role(name, redis_url, program, log, **settings)
     try:
         yield process
     finally:

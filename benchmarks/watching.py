@@ -1,11 +1,15 @@
-"""What metrics and the lines of jobs cost the engine: CPU time of a job, and jobs/s, with and without.
+"""What metrics and the lines of jobs cost: the engine and a gateway, with and without.
 
     python -m benchmarks.watching --rounds 5
+    python -m benchmarks.watching --only gateway      one part: engine or gateway
 
 Rounds alternate between neither, metrics alone (LOG_LEVEL=error) and both (LOG_LEVEL=info, LOG_FORMAT=json),
-which is what a worker does by default. Jobs are no-ops, so that all there is besides is the engine. CPU time
-is that of the submitting or the working process less what it takes to start; it says something also on a
-machine that is busy with something else. Medians are compared, in brackets as parts of those with neither.
+which is what roles do by default. Medians are compared, in brackets as parts of those with neither.
+
+The engine's jobs are no-ops, so that all there is besides is the engine; its CPU time is that of the
+submitting or the working process less what it takes to start. The gateway is an API, a worker and a Redis
+that appends to disk, asked for chat completions by wrk, in front of a server that answers at once; lines go
+to a file. CPU time says something also on a machine that is busy with something else.
 """
 
 import argparse
@@ -14,44 +18,83 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
+import httpx
+from msgspec import Struct
+
+from benchmarks.contestants import CHAT, Contestant, respool, upstream
+from benchmarks.gateway import ASKED, CONNECTIONS, under_load
+from benchmarks.latency import free_port
+from benchmarks.load import has_wrk, warm_up
+from benchmarks.roles import RESPOOL
 from benchmarks.server import BenchmarkRedis
 
-PEER = Path(__file__).parent / "peers" / "respool_peer.py"
+PEER: Final = Path(__file__).parent / "peers" / "respool_peer.py"
+UNWATCHED: Final = (sys.executable, "-m", "benchmarks.unwatched")
 FEW, MANY = 1_000, 21_000  # What both have in common is no cost of a job.
-MODES = {"neither": None, "metrics": "error", "metrics and lines": "info"}
+MODES: Final = {"neither": None, "metrics": "error", "metrics and lines": "info"}
+SCRAPES: Final = 50
+SCRAPE_EVERY_SECONDS: Final = 15  # As deploy/prometheus/prometheus.yml has it.
+
+Measured = dict[str, float]  # By what was measured.
+Part = Callable[[ExitStack], Callable[[str], Measured]]
 
 
 def main() -> None:
+    parts: dict[str, Part] = {"engine": engine, "gateway": gateway}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=parts, help="one part instead of both")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
-    rounds = parser.parse_args().rounds
-    measured: dict[str, list[tuple[float, ...]]] = {mode: [] for mode in MODES}
-    with BenchmarkRedis() as redis:
-        for _ in range(rounds):
-            for mode, level in MODES.items():
-                figures = _round(redis, level)
-                measured[mode].append(figures)
-                print(mode, *(f"{figure:,.1f}" for figure in figures), flush=True)
-    print("\n| | CPU of a submission | CPU of a job in its worker | submits/s | jobs/s |")
-    print("|---|---|---|---|---|")
-    before = _medians(measured["neither"])
-    for mode, figures_of in measured.items():
-        cells = (
-            f"{figure:,.1f} ({figure / other:.2f})"
-            for figure, other in zip(_medians(figures_of), before, strict=True)
+    arguments = parser.parse_args()
+    if arguments.only != "engine" and not has_wrk():
+        raise SystemExit(
+            "a gateway's load comes from wrk, which is not installed (Debian: apt install wrk)"
         )
-        submit, work, *rates = cells
-        print(f"| {mode} | {submit} \u00b5s | {work} \u00b5s | {' | '.join(rates)} |")
+    for name, part in parts.items():
+        if arguments.only in {None, name}:
+            print(f"\n## {name}\n", flush=True)
+            with ExitStack() as stack:
+                _compare(part(stack), arguments.rounds)
 
 
-def _medians(rounds: list[tuple[float, ...]]) -> list[float]:
-    return [statistics.median(figures) for figures in zip(*rounds, strict=True)]
+def _compare(measure: Callable[[str], Measured], rounds: int) -> None:
+    """Measure each mode in turns, and print the medians as a table."""
+    samples: dict[str, list[Measured]] = {mode: [] for mode in MODES}
+    modes = list(samples)
+    for number in range(rounds):
+        first = number % len(modes)  # Nobody is always measured after the same one.
+        for mode in (*modes[first:], *modes[:first]):
+            samples[mode].append(measure(mode))
+            shown = ", ".join(f"{what} {value:,.2f}" for what, value in samples[mode][-1].items())
+            print(f"{mode}: {shown}", flush=True)
+    medians = {mode: _medians(of_mode) for mode, of_mode in samples.items()}
+    without = medians["neither"]
+    print(f"\n| | {' | '.join(without)} |\n|---|{'---|' * len(without)}")
+    for mode, values in medians.items():
+        cells = (_cell(value, without[what]) for what, value in values.items())
+        print(f"| {mode} | {' | '.join(cells)} |")
 
 
-def _round(redis: BenchmarkRedis, level: str | None) -> tuple[float, ...]:
-    """CPU in microseconds of a submission and of a job, then how many a second of each."""
+def _medians(rounds: list[Measured]) -> Measured:
+    return {what: statistics.median(one[what] for one in rounds) for what in rounds[0]}
+
+
+def _cell(value: float, without: float) -> str:
+    shown = f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+    return f"{shown} ({value / without:.2f})" if without else shown
+
+
+def engine(stack: ExitStack) -> Callable[[str], Measured]:
+    """The engine alone: submissions from 64 tasks, and no-op jobs through one worker."""
+    redis = stack.enter_context(BenchmarkRedis())
+    return lambda mode: _engine_round(redis, MODES[mode])
+
+
+def _engine_round(redis: BenchmarkRedis, level: str | None) -> Measured:
     cpu: dict[str, list[float]] = {"submit": [], "work": []}
     rates: dict[str, float] = {}
     for jobs in (FEW, MANY):
@@ -59,8 +102,13 @@ def _round(redis: BenchmarkRedis, level: str | None) -> tuple[float, ...]:
         for what, costs in cpu.items():
             seconds, rates[what] = _run(redis.url, what, jobs, level)
             costs.append(seconds)
-    of_one = [(many - few) / (MANY - FEW) * 1e6 for few, many in cpu.values()]
-    return (*of_one, *rates.values())
+    submit, work = ((many - few) / (MANY - FEW) * 1e6 for few, many in cpu.values())
+    return {
+        "CPU of a submission, µs": submit,
+        "CPU of a job in its worker, µs": work,
+        "submits/s": rates["submit"],
+        "jobs/s": rates["work"],
+    }
 
 
 def _run(url: str, what: str, jobs: int, level: str | None) -> tuple[float, float]:
@@ -81,6 +129,68 @@ def _run(url: str, what: str, jobs: int, level: str | None) -> tuple[float, floa
     if status != 0:
         raise SystemExit(f"{what} failed; run {' '.join(arguments)} to see why")
     return used.ru_utime + used.ru_stime, float(json.loads(line)["per_second"])
+
+
+class Gateway(Struct, frozen=True):
+    """One mode's API, worker and Redis, and the file that their lines go to."""
+
+    itself: Contestant
+    worker_url: str
+    redis: BenchmarkRedis
+    log: Path
+
+    def measure(self) -> Measured:
+        """One round of chat completions, 64 at a time, but for the median of one by one."""
+        size, events = self.log.stat().st_size, self.redis.log_entries()
+        seen = under_load(self.itself, CHAT, ASKED, self.redis)
+        with self.log.open("rb") as log:
+            log.seek(size)
+            lines = sum(1 for _ in log)
+        cpu_ms = {name: seen[f"CPU of {name}"] for name in self.itself.processes}
+        rate = f"requests/s, {CONNECTIONS}"
+        return {
+            rate: seen[rate],
+            "median ms, 1 connection": seen["median ms, 1 connection"],
+            "CPU ms for a request": sum(cpu_ms.values()),
+            **{f"of that {name}": value for name, value in cpu_ms.items()},
+            "lines for an event": lines / (self.redis.log_entries() - events),
+        }
+
+    def scrape_cpu_ms(self) -> Measured:
+        """What one scrape takes of the API and of the worker."""
+        busy = self.itself.busy_seconds()
+        with httpx.Client(trust_env=False) as client:
+            for _ in range(SCRAPES):
+                for url in (self.itself.url, self.worker_url):
+                    client.get(f"{url}/metrics").raise_for_status()
+        now = self.itself.busy_seconds()
+        return {name: (now[name] - busy[name]) * 1_000 / SCRAPES for name in ("api", "worker")}
+
+
+def gateway(stack: ExitStack) -> Callable[[str], Measured]:
+    """A gateway for each mode, in front of one inference server; they take turns."""
+    server = stack.enter_context(upstream())
+    gateways = {mode: stack.enter_context(_gateway(server.url, mode)) for mode in MODES}
+    for one in gateways.values():
+        warm_up(one.itself.url + CHAT, ASKED)
+    for name, taken_ms in gateways["metrics"].scrape_cpu_ms().items():
+        share = taken_ms / 1_000 / SCRAPE_EVERY_SECONDS
+        print(f"a scrape takes {taken_ms:.1f} ms of the {name}'s CPU: {share:.2%} of a core")
+    print(f"(with one in {SCRAPE_EVERY_SECONDS} s)\n", flush=True)
+    return lambda mode: gateways[mode].measure()
+
+
+@contextmanager
+def _gateway(server_url: str, mode: str) -> Iterator[Gateway]:
+    level, port = MODES[mode], str(free_port())
+    settings = {"LOG_LEVEL": level or "error", "LOG_FORMAT": "json", "WORKER_PORT": port}
+    program = RESPOOL if level else UNWATCHED
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="respool-watching-"))
+        redis = stack.enter_context(BenchmarkRedis(appendonly=True))
+        log = Path(folder) / "log"
+        itself = stack.enter_context(respool(server_url, redis, program, log, **settings))
+        yield Gateway(itself, f"http://127.0.0.1:{port}", redis, log)
 
 
 if __name__ == "__main__":

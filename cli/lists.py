@@ -17,6 +17,7 @@ from cli.client import ClientError, call, json_option, url_option
 from cli.tables import add_row, console, new_table
 
 _EVERY_SECONDS: Final = 1.0
+_GIB: Final = 2**30
 
 watch_option = click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
 
@@ -198,9 +199,17 @@ def _workers(answer: dict[str, Any]) -> Table:
             ", ".join(worker["queues"]) or "all",
             _age(worker["started_at"]),
             done,
-            ", ".join(gpu["name"] for gpu in worker["gpus"]),
+            ", ".join(_gpu(gpu) for gpu in worker["gpus"]),
         )
     return table
+
+
+def _gpu(gpu: dict[str, Any]) -> str:
+    """A device's name, and how full it is, if that is known."""
+    used, total = gpu["used_bytes"], gpu["memory_bytes"]
+    if used is None:
+        return str(gpu["name"])
+    return f"{gpu['name']} {used / _GIB:.1f}/{total / _GIB:.1f} GiB"
 
 
 def _usage(answer: dict[str, Any]) -> Table:

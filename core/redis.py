@@ -136,11 +136,17 @@ def check_url(url: str) -> None:
     database = parts.path.strip("/")
     if parts.scheme != "unix" and database and not database.isdigit():
         raise ValueError(f"has {database!r} where the number of a database stands")
+    options = ", ".join(sorted(name for name, _ in parse_qsl(parts.query)))
     try:
-        _pool(url).make_connection()
+        connection = _pool(url).make_connection()
+        if isinstance(connection, SSLConnection):
+            connection.ssl_context.get()  # Reads the files that it names.
     except TypeError as error:  # An option of the URL that no connection knows.
-        options = ", ".join(sorted(name for name, _ in parse_qsl(parts.query)))
         raise ValueError(f"has an option that there is not: {options}") from error
+    except exceptions.RedisError as error:  # A value that an option does not take.
+        raise ValueError(f"{error} (of {options})") from error
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be used: {error} ({options})") from error
 
 
 def _pool(url: str) -> BlockingConnectionPool:

@@ -21,15 +21,29 @@ from tests.guards import GUARDS
 from tests.guards.guard import Guard
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("api", "cli", "consumers", "core", "migrations", "projections", "tests")
-FILES = ("pyproject.toml",)
+FOLDERS = (
+    "api",
+    "cli",
+    "consumers",
+    "core",
+    "deploy",
+    "docs",
+    "migrations",
+    "projections",
+    "tests",
+)
+FILES = ("pyproject.toml", "Dockerfile", ".env.example", "compose*.yaml")
 TEST_SECONDS_MAX = 300
 AT_ONCE = 2  # Most of them wait for processes.
 
 
 def main() -> None:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    guards = [guard for guard in GUARDS if word in guard.name]
+    named = [guard for guard in GUARDS if word in guard.name]
+    guards = [guard for guard in named if not guard.program or shutil.which(guard.program)]
+    for guard in named:
+        if guard not in guards:
+            print(f"left out, as there is no {guard.program}: {guard.name}")
     with tempfile.TemporaryDirectory(prefix="respool-mutation-") as folder:
         copies: Queue[Path] = Queue()
         for number in range(AT_ONCE):
@@ -51,12 +65,11 @@ def main() -> None:
 
 
 def _copy_tree(copy: Path) -> None:
-    for package in PACKAGES:
-        shutil.copytree(
-            ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for name in FILES:
-        shutil.copy(ROOT / name, copy / name)
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for pattern in FILES:
+        for path in ROOT.glob(pattern):
+            shutil.copy(path, copy / path.name)
 
 
 def _is_noticed(guard: Guard, copy: Path) -> bool:

@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 RESPOOL = Path(sys.executable).parent / "respool"
 _STOP_SECONDS = 20.0
@@ -76,3 +79,16 @@ def respool(log_path: Path, *arguments: str, **environment: str) -> Iterator[Pro
     finally:
         if not process.has_ended:
             process.kill()
+
+
+def until_ok(url: str) -> httpx.Response:
+    """The first good answer of a process that may still be starting."""
+    until = time.monotonic() + _STOP_SECONDS
+    while True:
+        try:
+            if (response := httpx.get(url)).is_success:
+                return response
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < until
+        time.sleep(0.02)

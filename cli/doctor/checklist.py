@@ -20,7 +20,7 @@ def concurrency(facts: Facts) -> Said:
         fits = int(report.fields["recommended"])
         seen = f"{fits}, measured on {report.at:%Y-%m-%d} ({report.path})"
         if facts.now - report.at > _OLD:
-            return warned(seen, "measure again: docs/doctor.md")
+            return warned(seen, "measure again: respool calibrate")
         workers = facts.store.workers if isinstance(facts.store, Store) else ()
         here = [one for one in workers if one.upstream == report.fields["upstream"]]
         if not here:
@@ -30,7 +30,7 @@ def concurrency(facts: Facts) -> Said:
             return failed(f"{seen}; {', '.join(more)}", f"set WORKER_CONCURRENCY={fits}")
         return passed(f"{seen}; {len(here)} workers have no more")
 
-    return judged(facts.calibration, judge, "measure it, and write down what fits: docs/doctor.md")
+    return judged(facts.calibration, judge, "measure it: respool calibrate")
 
 
 def persistence(facts: Facts) -> Said:
@@ -164,7 +164,9 @@ def load_tested(facts: Facts) -> Said:
         return passed(f"{seen} ({report.path})")
 
     return judged(
-        facts.load_test, judge, "run one, and name its report: LOAD_REPORT=PATH (docs/doctor.md)"
+        facts.load_test,
+        judge,
+        "run one, and name its report: LOAD_REPORT=PATH (docs/load-testing.md)",
     )
 
 

@@ -11,11 +11,12 @@ import click
 from msgspec import Struct
 from rich.text import Text
 
+from cli.calibrate.written import CALIBRATION
 from cli.client import DEFAULT_URL, json_option
 from cli.doctor import outside
 from cli.doctor.checklist import GUIDE
 from cli.doctor.facts import Facts
-from cli.doctor.files import CALIBRATION, kept, machine, report
+from cli.doctor.files import kept, machine, report
 from cli.doctor.inside import redis_and_store
 from cli.doctor.more import MORE
 from cli.doctor.verdict import Said, Verdict

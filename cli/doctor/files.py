@@ -5,17 +5,13 @@ import resource
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from cli.backup.shelf import BackupError, backups
 from cli.doctor.facts import Backups, Machine, Report, Unknown
 from core.settings import Settings
-
-CALIBRATION: Final = (
-    "calibration.json"  # In RESPOOL_DATA_DIR: how many jobs at once were measured to fit.
-)
 
 
 def kept(settings: Settings) -> Backups | Unknown:

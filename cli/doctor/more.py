@@ -139,6 +139,11 @@ def upstream(facts: Facts) -> Said:
         workers = facts.store.workers if isinstance(facts.store, Store) else ()
         here = [one.capacity for one in workers if one.upstream == server.url]
         sent = sum(here) if here else facts.settings.worker_concurrency
+        if sent is None:
+            return warned(
+                f"{server.server}; WORKER_CONCURRENCY=auto, and no worker on {server.url} says what that is",
+                "start it",
+            )
         if server.parallel is None:
             return warned(f"{server.server}: {server.why}; it is sent {sent} at once", server.why)
         seen = f"{server.server} runs {server.parallel} at once ({server.why}), and is sent {sent}"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import click
 
@@ -17,27 +18,44 @@ from cli.process import (
     stop_on_signals,
 )
 from consumers.stop import Stop
-from core.redis import REPLY_TIMEOUT_SECONDS
+from core.errors import StoreError, StoreNotReady
+from core.records import Bounds
+from core.redis import REPLY_TIMEOUT_SECONDS, connect
 from core.settings import Settings
 from core.store import EventStore
+from migrations.runner import shard_count
 from projections.archive.archiver import Archiver
 from projections.projector import Projector
+from projections.reading.cluster import lag_entries_of
 from projections.runner import BATCH_ENTRIES
 
 log = logging.getLogger(__name__)
 
+# What the alert ProjectionLag takes for too much; a full load keeps it below 2,000.
+_BEHIND_ENTRIES_MAX: Final = 10_000
+
 
 @click.command()
-def projector() -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only say whether the views keep up; exit status 1 if they do not.",
+)
+def projector(check: bool) -> None:
     """Keep the views, which lists and queue figures come from, up with the log.
 
-    Any number may run: one works, and the others take over when it does not.
+    Any number may run: one works, and the others take over when it does not. --check is for whoever
+    watches over them, such as a container's health check.
 
     \b
     Example: REDIS_URL=redis://localhost:6379/0 respool projector
+             REDIS_URL=redis://localhost:6379/0 respool projector --check
     """
     settings = settings_of_environment()
     redis_url = required_redis_url(settings, "projector")
+    if check:
+        run_role(lambda: _check(redis_url))
+        return
 
     async def project() -> None:
         stop = Stop()
@@ -49,6 +67,21 @@ def projector() -> None:
                 await stop.unless_asked(_ended(projecting))
 
     run_role(project)
+
+
+async def _check(redis_url: str) -> None:
+    """Say how far the views are behind. Raises StoreError if that is too far, or nobody knows."""
+    client = connect(redis_url)
+    try:
+        store = EventStore(client, await shard_count(client), Bounds())
+        behind = await lag_entries_of(store)
+    finally:
+        await client.aclose()
+    if behind is None:
+        raise StoreNotReady("no view of this release serves: run `respool migrate`")
+    if behind > _BEHIND_ENTRIES_MAX:
+        raise StoreError(f"the views are {behind:,} events behind; a projector's log may say why")
+    click.echo(f"the views are {behind:,} events behind")
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -10,10 +10,14 @@ import pytest
 from redis.asyncio import Redis
 
 from cli import opening
-from core.errors import StoreNotReady, StoreUnavailable
+from cli.roles import projector as role_projector
+from core.errors import StoreError, StoreNotReady, StoreUnavailable
+from core.records import Bounds
 from core.settings import Settings
+from core.store import EventStore
 from migrations.runner import migrate
-from tests.processes import Process, respool
+from tests.given import a_job
+from tests.processes import Process, respool, until_ok
 from tests.servers import RedisServer, free_port, valkey
 
 
@@ -33,18 +37,6 @@ class Start:
 def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
         yield Start(stack, tmp_path)
-
-
-def until_ok(url: str) -> httpx.Response:
-    until = time.monotonic() + 20
-    while True:
-        try:
-            if (response := httpx.get(url)).is_success:
-                return response
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 async def test_roles_wait_for_the_migrations_and_then_work_together(
@@ -85,6 +77,34 @@ def test_a_worker_that_cannot_claim_is_not_ready(tmp_path: Path, start: Start) -
         assert time.monotonic() < until
         time.sleep(0.1)
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").is_success
+
+
+async def test_a_projectors_check_fails_while_no_view_serves_or_views_are_far_behind(
+    server: RedisServer,
+    client: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(role_projector, "_BEHIND_ENTRIES_MAX", 1)
+    with pytest.raises(StoreNotReady, match="run `respool migrate`"):
+        await role_projector._check(server.url)
+    await migrate(client)
+    store = EventStore(client, 1, Bounds())
+    await a_job(store)
+    await role_projector._check(server.url)
+    assert "the views are 1 events behind" in capsys.readouterr().out
+    await a_job(store)
+    with pytest.raises(StoreError, match="the views are 2 events behind"):
+        await role_projector._check(server.url)
+
+
+async def test_a_projectors_check_ends_at_once(
+    server: RedisServer, client: Redis, start: Start
+) -> None:
+    assert start("migrate", REDIS_URL=server.url).wait() == 0
+    check = start("projector", "--check", REDIS_URL=server.url)
+    assert check.wait() == 0
+    assert "the views are 0 events behind" in check.output
 
 
 @pytest.mark.parametrize("role", ["api", "worker", "migrate"])

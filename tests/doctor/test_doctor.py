@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ import pytest
 from cli.doctor import outside
 from cli.doctor.facts import Public, Rules, Unknown
 from cli.doctor.files import report
+from tests.certificates import self_signed
 from tests.cli.running import StartUp
 from tests.processes import RESPOOL, clean_environment
 from tests.servers import free_port
@@ -129,29 +129,16 @@ async def test_a_burst_at_the_public_url_is_counted_by_status() -> None:
     assert found == Public(url, None, "", 404, {200: 20, 429: 40})
 
 
-@pytest.fixture
-def self_signed(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 for 30 days that nobody trusts, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
-    command += ["-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-out", str(certificate), "-keyout", str(key)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
-
-
 async def test_a_certificate_is_looked_at_as_a_client_would(
-    self_signed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = self_signed
+    certificate = self_signed(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate, key)
+    tls.load_cert_chain(certificate.path, certificate.key_path)
     async with answering({"/v1/models": {}}, tls) as url:
         found = await outside.public(url)
         assert "cannot be trusted" in found.tls_trouble
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
         until = await outside._certificate_until(url)
     assert 29 <= (until - datetime.now(UTC)).days <= 30
 

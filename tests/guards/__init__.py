@@ -1,10 +1,11 @@
 """Every guard of the product, and what the code is without it; a file for each room of the code."""
 
-from tests.guards import api, cli, consumers, core, lua, operating, projections
+from tests.guards import api, calibration, cli, consumers, core, lua, operating, projections
 from tests.guards.guard import Guard
 
 GUARDS: tuple[Guard, ...] = (
     *api.GUARDS,
+    *calibration.GUARDS,
     *cli.GUARDS,
     *consumers.GUARDS,
     *core.GUARDS,

@@ -11,3 +11,4 @@ class Guard(NamedTuple):
     code: str
     without: str
     tests: str
+    program: str = ""  # Without which the tests skip.
