@@ -77,6 +77,12 @@ class ApiError(Exception):
         self.kind = kind or _kind_of(status)  # What OpenAI's object calls its type.
 
 
+def forgotten(job_id: str) -> ApiError:
+    """The error for what was taken out of a job."""
+    message = "the job's request and result were forgotten, as somebody asked for that"
+    return ApiError(410, "job_forgotten", message, job_id=job_id)
+
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _STORE_CODES = (

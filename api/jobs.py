@@ -18,7 +18,7 @@ from api.bodies import SubmitOperation, decode_body
 from api.callers import unless_left
 from api.desk import Desk
 from api.docs.document import also
-from api.errors import ApiError
+from api.errors import ApiError, forgotten
 from api.headers import place_headers
 from api.lists import (
     FILTERS,
@@ -152,11 +152,16 @@ class JobsController(Controller):
         job = await desk.placed(job)
         return Response(job, headers=place_headers(job))
 
-    @get("/{job_id:str}/result", responses=also(409))
+    @get("/{job_id:str}/result", responses=also(409, 410))
     async def result(self, job_id: FromPath[str], desk: NamedDependency[Desk]) -> Response[bytes]:
-        """The inference server's body, byte for byte. 409 while there is none, with the reason."""
+        """The inference server's body, byte for byte.
+
+        409 while there is none, with the reason; 410 if it was forgotten.
+        """
         view = await desk.recall(job_id)
         job, last = view.head.job, view.last
+        if view.is_forgotten:
+            raise forgotten(job_id)
         if isinstance(last, Completed):
             return Response(bytes(last.result), media_type=MediaType.JSON)
         why = f": {last.error.message}" if isinstance(last, Failed) else ""

@@ -18,7 +18,7 @@ from core.events import (
 from core.log import LogEntry
 from core.settings import QUEUE_NAME
 from core.states import Completed as CompletedState
-from core.states import Job, Running, has_ended, status_of
+from core.states import Ended, Job, Running, status_of
 from core.store import View
 from core.tracing import trace_id_in
 from projections.reading.position import Position
@@ -80,6 +80,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     worker: str | None = None
     position_in_log: str
     trace_id: str | UnsetType = UNSET  # Of the trace that it is part of; not in lists.
+    forgotten: bool | UnsetType = UNSET  # True: its request and result are gone.
     note: str | UnsetType = (
         UNSET  # What an operator may want to know, such as that nobody serves it.
     )
@@ -105,7 +106,7 @@ def job_view(job_id: str, view: View, note: str | None = None) -> JobView:
         head.job,
         created_ms=head.time_ms(1),
         claimed_ms=head.time_ms(head.job.claimed) if head.job.claimed else 0,
-        ended_ms=head.time_ms(head.job.version) if has_ended(head.job) else None,
+        ended_ms=head.time_ms(head.job.ended) if isinstance(head.job, Ended) else None,
         due_ms=head.due_at_ms,
         error=last.error if isinstance(last, Failed | AttemptFailed) else None,
         usage=last.usage if isinstance(last, Completed) else None,
@@ -169,6 +170,7 @@ def _job_view(
         worker=job.worker if isinstance(job, Running) else None,
         position_in_log=log_id,
         trace_id=trace_id,
+        forgotten=True if isinstance(job, Ended) and job.forgotten else UNSET,
         note=note,
     )
 

@@ -41,6 +41,7 @@ _WORDS: Final[Mapping[type[JobEvent], str]] = {
     events.Cancelled: "job cancelled",
     events.Expired: "job expired",
     events.Requeued: "job requeued",
+    events.Redacted: "job forgotten",
 }
 _LOST: Final = {
     LostBecause.LEASE_RAN_OUT: "job lease recovered",
@@ -192,7 +193,8 @@ def _about_failed(line: Line, event: events.Failed) -> None:
 
 
 def _about_whoever_asked(
-    line: Line, event: events.CancelRequested | events.Cancelled | events.Requeued
+    line: Line,
+    event: events.CancelRequested | events.Cancelled | events.Requeued | events.Redacted,
 ) -> None:
     line.by = event.by
 
@@ -208,6 +210,7 @@ _PARTICULARS: Final[Mapping[type[JobEvent], Callable[[Line, Any], None]]] = {
     events.CancelRequested: _about_whoever_asked,
     events.Cancelled: _about_whoever_asked,
     events.Requeued: _about_whoever_asked,
+    events.Redacted: _about_whoever_asked,
 }
 
 
@@ -220,7 +223,7 @@ def _add_content(line: Line, event: JobEvent) -> None:
             line.result = event.result
         case events.AttemptFailed() | events.Failed():
             line.message = event.error.message
-        case events.CancelRequested() | events.Cancelled():
+        case events.CancelRequested() | events.Cancelled() | events.Redacted():
             line.reason = event.reason
 
 

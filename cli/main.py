@@ -23,6 +23,7 @@ _PLACES: Final = {
     "calibrate": "cli.calibrate.calibrate:calibrate",
     "doctor": "cli.doctor.doctor:doctor",
     "replay": "cli.replay:replay",
+    "forget": "cli.forget:forget_command",
     "submit": "cli.jobs:submit",
     "show": "cli.jobs:show",
     "watch": "cli.watch:watch",
@@ -48,7 +49,7 @@ def cli() -> None:
     """Durable job execution for self-hosted LLM inference.
 
     Roles: up (all of it on one machine), api, worker, projector, migrate; they read their settings from the
-    environment. `keys`, `replay`, `backup` and `restore` work on the store itself, `calibrate` on the inference server. The other commands are a client of the HTTP
+    environment. `keys`, `replay`, `forget`, `backup` and `restore` work on the store itself, `calibrate` on the inference server. The other commands are a client of the HTTP
     API, and send it OPENAI_API_KEY, if that is set, as their key.
     """
 

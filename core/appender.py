@@ -70,6 +70,9 @@ class Record(Struct, kw_only=True):
     idempotency: tuple[str, str, int] | None = None  # Key, value, milliseconds to keep it.
     expires_ms: int | None = None  # From now on; None: for ever.
     persist: bool = False  # The head had an expiry, and has it no more.
+    revives: bool = (
+        False  # The head may have expired: `set` has all of it, so that it is there again.
+    )
     register: bool = False
     pause: tuple[str, bool] | None = None  # A queue, and whether it is paused from now on.
     ring: str | None = None  # A bell to ring besides the subject's own.
@@ -178,6 +181,7 @@ _SENT_AS_THEY_ARE: Final = (
     "limits",
     "expires_ms",
     "persist",
+    "revives",
     "register",
     "pause",
     "ring",

@@ -18,6 +18,9 @@ class ArchiveError(StoreError):
 class Archive(Protocol):
     """The entries of logs that were archived."""
 
+    def is_in(self, shard: int, edition: int) -> None:
+        """Hear how often segments of a shard were written anew: what was read before that is not taken for granted."""
+
     def entries(
         self, incarnation: str, shard: int, after: int, until: int
     ) -> AsyncGenerator[list[Any], None]:

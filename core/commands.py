@@ -64,6 +64,13 @@ class Cancel(Struct, frozen=True):
     reason: str | None = None
 
 
+class Forget(Struct, frozen=True):
+    """Nobody is to know any more what was written in the job."""
+
+    by: str
+    reason: str | None = None
+
+
 class ConfirmCancel(Struct, frozen=True):
     """The worker that holds claim `claim` has stopped, as was requested."""
 
@@ -81,5 +88,15 @@ class Requeue(Struct, frozen=True):
 
 
 Command = (
-    Submit | Enqueue | Claim | Complete | Fail | Lose | Cancel | ConfirmCancel | Expire | Requeue
+    Submit
+    | Enqueue
+    | Claim
+    | Complete
+    | Fail
+    | Lose
+    | Cancel
+    | ConfirmCancel
+    | Expire
+    | Requeue
+    | Forget
 )

@@ -47,7 +47,7 @@ class Effects(Struct, frozen=True, kw_only=True):
     counts: tuple[tuple[Counter, int], ...]
     in_flight: int  # What the jobs of its API key that have not ended become more by, or fewer.
     spends: int  # Tokens, out of its API key's bucket.
-    ended: bool  # The head may expire once the retention time is over.
+    ended: bool  # A life is over, so the head may expire once the retention time is.
     tell: str | None  # A worker that ought to look at once.
 
 
@@ -72,7 +72,7 @@ def effects(before: Job | None, events: Sequence[JobEvent], after: Job) -> Effec
         counts=_count_changes(before, after),
         in_flight=is_in_flight(after) - is_in_flight(before),
         spends=_tokens(events, after),
-        ended=has_ended(after),
+        ended=has_ended(after) and not (before is not None and has_ended(before)),
         tell=after.worker if isinstance(after, Running) and after.cancel_by is not None else None,
     )
 

@@ -166,6 +166,13 @@ class Requeued(Event, tag="requeued", frozen=True, kw_only=True):
     by: str
 
 
+class Redacted(Event, tag="redacted", frozen=True, kw_only=True):
+    """What a person wrote is taken out of the job's events (`core.redaction`); the transitions stay."""
+
+    by: str
+    reason: str | None = None
+
+
 class WorkerStarted(Event, tag="worker_started", frozen=True, kw_only=True):
     capacity: Ordinal  # Jobs at once.
     queues: tuple[str, ...]  # Empty: every queue.
@@ -208,6 +215,7 @@ JobEvent = (
     | Cancelled
     | Expired
     | Requeued
+    | Redacted
 )
 WorkerEvent = WorkerStarted | WorkerDraining | WorkerStopped | WorkerLost
 QueueEvent = QueuePaused | QueueResumed

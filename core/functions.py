@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from core.errors import StoreNotReady
 from core.redis import answering
 
-VERSION: Final = 6
+VERSION: Final = 7
 LIBRARY: Final = f"respool_{VERSION}"
 _PARTS: Final = (
     "prelude",
@@ -35,6 +35,7 @@ _PARTS: Final = (
     "mend",
     "keys",
     "archive",
+    "forget",
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -21,6 +21,7 @@ from core.commands import (
     Enqueue,
     Expire,
     Fail,
+    Forget,
     Lose,
     RecoveryPolicy,
     Requeue,
@@ -41,6 +42,8 @@ class CommandRefused(Exception):
         self.status = None if job is None else states.status_of(job)
         self.command = type(command).__name__.lower()
         is_in = "does not exist" if job is None else f"is {self.status}"
+        if isinstance(job, states.Ended) and job.forgotten:
+            is_in += ", and its request was forgotten"
         super().__init__(f"cannot {self.command}: the job {is_in}")
 
 
@@ -82,7 +85,21 @@ def decide(job: Job | None, command: Command) -> tuple[JobEvent, ...]:
             return (_cancelled(job),)
         case Scheduled(deadline_ms=int(ms)) | Queued(deadline_ms=int(ms)), Expire():
             return (events.Expired(deadline_ms=ms),)
-        case states.Failed() | states.Cancelled() | states.Expired(), Requeue(by):
+        case states.Completed() | states.Failed() | states.Cancelled() | states.Expired(), (
+            Requeue() | Forget()
+        ):
+            return _after_its_end(job, command)
+        case _:
+            raise CommandRefused(job, command)
+
+
+def _after_its_end(job: Job, command: Requeue | Forget) -> tuple[JobEvent, ...]:
+    match job, command:
+        case states.Ended(forgotten=True), Forget():
+            return ()
+        case _, Forget(by, reason):
+            return (events.Redacted(by=by, reason=reason),)
+        case states.Ended(forgotten=False), Requeue(by) if not isinstance(job, states.Completed):
             return (events.Requeued(by=by),)
         case _:
             raise CommandRefused(job, command)
@@ -150,10 +167,8 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
             return _become(job, Queued, lane=Lane.FRONT, lost_workers=workers)
         case events.Failed(attempts=attempts):
             return _become(job, states.Failed, attempts=attempts)
-        case events.CancelRequested(by=by, reason=reason):
-            if not isinstance(job, Running):
-                return _become(job, type(_known(job)))
-            return _become(job, Running, cancel_by=by, cancel_reason=reason)
+        case events.CancelRequested():
+            return _cancel_requested(job, event)
         case events.Cancelled():
             return _become(job, states.Cancelled)
         case events.Expired():
@@ -163,6 +178,8 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
             lane = _LANES[known.priority]
             born = known.version + 1
             return _become(job, Queued, lane=lane, born=born, attempts=0, lost_workers=())
+        case events.Redacted():
+            return _redacted(job)
         case _:
             assert_never(event)
 
@@ -183,6 +200,19 @@ def _submitted(event: events.Submitted) -> Scheduled | Queued:
     if event.delay_ms > 0:
         return Scheduled(**known)
     return Queued(**known, lane=_LANES[event.priority])
+
+
+def _cancel_requested(job: Job | None, event: events.CancelRequested) -> Job:
+    if not isinstance(job, Running):
+        return _become(job, type(_known(job)))
+    return _become(job, Running, cancel_by=event.by, cancel_reason=event.reason)
+
+
+def _redacted(job: Job | None) -> Job:
+    known = _known(job)
+    if not isinstance(known, states.Ended):
+        return _become(known, type(known))
+    return _become(known, type(known), forgotten=True)
 
 
 def fold(history: Iterable[JobEvent], job: Job | None = None) -> Job | None:

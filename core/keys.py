@@ -75,6 +75,16 @@ class ShardKeys(Struct, frozen=True):
         return f"{self.prefix}gaps"
 
     @property
+    def copy(self) -> str:
+        """A stream: the log in the making, without what is to be forgotten."""
+        return f"{self.prefix}log:copy"
+
+    @property
+    def before_copy(self) -> str:
+        """A stream, for no longer than a function runs: what was the log."""
+        return f"{self.prefix}log:old"
+
+    @property
     def archived(self) -> str:
         """A hash: how far the log is in its archive, and who archives it."""
         return f"{self.prefix}archived"
@@ -116,6 +126,10 @@ class ShardKeys(Struct, frozen=True):
     def synced(self) -> str:
         """When the durability of a write was last asked for; written only so as to have written."""
         return f"{self.prefix}synced"
+
+    def carried(self, job_id: str) -> str:
+        """A hash: a job's log entries that the log itself has no more, for as long as its head is there."""
+        return f"{self.prefix}carried:{job_id}"
 
     def head(self, subject: str) -> str:
         """The head of a job, or of a `worker:NAME` or a `queue:NAME`."""

@@ -46,7 +46,7 @@ def transition(
             record.spend = (keys.buckets(after.key), TOKENS, effect.spends)
     if effect.ended:
         record.expires_ms = retention_ms
-    elif before is not None and has_ended(before):
+    elif before is not None and has_ended(before) and not has_ended(after):
         record.persist = True
     if effect.leave and isinstance(before, IN_A_LANE):
         record.leave = lane_key(keys, before)

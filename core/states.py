@@ -60,19 +60,30 @@ class Running(_State, tag="running", frozen=True, kw_only=True):
     cancel_reason: str | None = None
 
 
-class Completed(_State, tag="completed", frozen=True, kw_only=True):
+class Ended(_State, frozen=True, kw_only=True):
+    """What is known besides of a job that has ended; the states that follow are all there are of it."""
+
+    forgotten: bool = False  # Its request and result are gone, so nothing can begin it anew.
+
+    @property
+    def ended(self) -> int:
+        """The version that ended it."""
+        return self.version - self.forgotten
+
+
+class Completed(Ended, tag="completed", frozen=True, kw_only=True):
     """Ended well; final."""
 
 
-class Failed(_State, tag="failed", frozen=True, kw_only=True):
+class Failed(Ended, tag="failed", frozen=True, kw_only=True):
     """Ended badly; an operator may requeue it."""
 
 
-class Cancelled(_State, tag="cancelled", frozen=True, kw_only=True):
+class Cancelled(Ended, tag="cancelled", frozen=True, kw_only=True):
     """Ended because somebody asked; an operator may requeue it."""
 
 
-class Expired(_State, tag="expired", frozen=True, kw_only=True):
+class Expired(Ended, tag="expired", frozen=True, kw_only=True):
     """Ended because it did not start in time; an operator may requeue it."""
 
 
@@ -96,7 +107,4 @@ def status_of(job: Job) -> str:
 
 def has_ended(job: Job) -> bool:
     """Say whether the job's life is over; only a requeue starts another one."""
-    return type(job) in _ENDED
-
-
-_ENDED = frozenset({Completed, Failed, Cancelled, Expired})
+    return isinstance(job, Ended)

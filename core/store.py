@@ -36,9 +36,10 @@ from core.keys import ShardKeys
 from core.log import LogEntry, entry_of, submitted_in
 from core.rates import FREE, Levels
 from core.records import Bounds, lane_key, limit, transition
+from core.redaction import is_gone
 from core.redis import answering
 from core.replies import levels_in, log_ids_in, raise_if_over, taken_in
-from core.states import Job, has_ended
+from core.states import Ended, Job, has_ended
 
 _CONFLICTS_MAX: Final = 100
 _LOOK_PATIENCE_SECONDS: Final = 2.0
@@ -80,7 +81,14 @@ class View(Struct, frozen=True):
 
     head: Head
     submitted: Submitted | None
-    last: AnyEvent | None
+    last: AnyEvent | None  # Or the one that ended it, if it was forgotten since.
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Say whether its request and result are gone, or are just being taken out."""
+        job = self.head.job
+        is_stated = isinstance(job, Ended) and job.forgotten
+        return is_stated or (self.submitted is not None and is_gone(self.submitted.request))
 
 
 class EventStore:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from core.errors import FromTheFuture
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 # The oldest schema whose readers understand what this one writes: it only adds fields, which they pass
 # over, and nothing that they know means something else. A new event, or a new word in a field, is not
 # understood by anybody older, whatever this says.
@@ -28,7 +28,7 @@ Upcaster = Callable[[str, Fields], Fields]
 # From schema N to N + 1: given an event's type (or `head`) and its fields, the fields as N + 1 has them.
 # Where there is none, N + 1 only added fields, and what N wrote is read as it is.
 #
-# Schema 2 added the API key that a job came with.
+# Schema 2 added the API key that a job came with, schema 3 that its content was forgotten.
 _UPCASTERS: Mapping[int, Upcaster] = {}
 
 

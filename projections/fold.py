@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from core.events import Redacted
 from core.log import LogEntry
 from projections.projection import Series, Step, nothing
 from projections.registry import PROJECTIONS
@@ -82,6 +83,8 @@ class Batch:
         if subject in self._passed_over:
             return
         before = self.rows.get(subject) or self.before.get(subject)
+        if before is None and type(entry.event) is Redacted:
+            return  # The row went when the retention was over, and what it knew with it.
         self.rows[subject] = after = track(before, entry)
         functions = _COUNTS.get(type(entry.event))
         if functions is None or not isinstance(after, JobRow):

@@ -7,13 +7,14 @@ to the next, so that nothing else has to be remembered to go on with any of them
 from typing import TypeVar, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from core import events
 from core.events import AttemptFailed, Completed, Failed, JobError, JobEvent, Submitted, Usage
 from core.fleet import Queue, Worker, evolve_queue, evolve_worker
 from core.job import evolve
 from core.log import LogEntry
+from core.redaction import redacted_error
 from core.states import Job, Queued, Scheduled, has_ended
 
 VERSION = 2
@@ -166,6 +167,8 @@ def _job(row: JobRow | None, entry: LogEntry) -> JobRow:
         )
     job = evolve(row.job, event)
     kind = type(event)  # Compared as such: `isinstance` takes far longer to say no.
+    if kind is events.Redacted:
+        return _redacted(row, job, entry)
     has_moved = kind is not events.CancelRequested
     return JobRow(
         row.id,
@@ -180,6 +183,12 @@ def _job(row: JobRow | None, entry: LogEntry) -> JobRow:
         event.usage if type(event) is Completed else None,
         row.metadata,
     )
+
+
+def _redacted(row: JobRow, job: Job, entry: LogEntry) -> JobRow:
+    """The row without what a person wrote: as it would be, had nobody ever written it."""
+    error = row.error and redacted_error(row.error)
+    return structs.replace(row, job=job, log_id=entry.id, error=error, metadata={})
 
 
 def _worker(row: WorkerRow | None, entry: LogEntry) -> WorkerRow:

@@ -43,6 +43,7 @@ _MEANING: Final = {
     404: "There is no such job, or no worker that serves the model.",
     408: "The body did not come within BODY_TIMEOUT_SECONDS.",
     409: "The job's state does not allow it.",
+    410: "The job's request and result were forgotten.",
     413: "The body is larger than MAX_BODY_BYTES.",
     422: "A value is wrong; `param` names it.",
     429: "The queue is full, or the key has used up its rate. Retry-After says when to come again.",

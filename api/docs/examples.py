@@ -31,6 +31,11 @@ ERRORS: Final[Mapping[int, Any]] = {
     404: _error(f"there is no job {_JOB_ID}", "job_not_found", job_id=_JOB_ID),
     408: _error("the body did not come in time", "body_too_slow"),
     409: _error("the job is completed", "job_state", job_id=_JOB_ID),
+    410: _error(
+        "the job's request and result were forgotten, as somebody asked for that",
+        "job_forgotten",
+        job_id=_JOB_ID,
+    ),
     413: _error("the body is larger than MAX_BODY_BYTES allows", "body_too_large"),
     422: _error("queue: takes 1 to 64 letters, digits, …", "invalid_value", param="queue"),
     429: _error("1000 jobs wait in the queue already", "queue_full", "rate_limit_error"),

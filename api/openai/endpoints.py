@@ -13,7 +13,7 @@ from api.access import allows
 from api.callers import CallerLeft, unless_left
 from api.desk import Desk
 from api.docs.document import also
-from api.errors import JOB_HEADER, ApiError
+from api.errors import JOB_HEADER, ApiError, forgotten
 from api.headers import place_headers
 from api.openai.operations import ChatOperation, CompletionsOperation, EmbeddingsOperation
 from api.openai.options import OnTimeout, Options, options_in
@@ -40,7 +40,7 @@ class OpenAIController(Controller):
         "/chat/completions",
         status_code=HTTP_200_OK,
         operation_class=ChatOperation,
-        responses=also(404, 409, 502, 504),
+        responses=also(404, 409, 410, 502, 504),
     )
     async def chat(
         self, body: RawBody, request: Asking, desk: NamedDependency[Desk]
@@ -55,7 +55,7 @@ class OpenAIController(Controller):
         "/completions",
         status_code=HTTP_200_OK,
         operation_class=CompletionsOperation,
-        responses=also(404, 409, 502, 504),
+        responses=also(404, 409, 410, 502, 504),
     )
     async def complete(
         self, body: RawBody, request: Asking, desk: NamedDependency[Desk]
@@ -67,7 +67,7 @@ class OpenAIController(Controller):
         "/embeddings",
         status_code=HTTP_200_OK,
         operation_class=EmbeddingsOperation,
-        responses=also(404, 409, 502, 504),
+        responses=also(404, 409, 410, 502, 504),
     )
     async def embed(
         self, body: RawBody, request: Asking, desk: NamedDependency[Desk]
@@ -130,6 +130,8 @@ async def _whole(
         raise
     except StoreError as error:
         raise out_of_sight(job_id, error) from error
+    if view.is_forgotten:
+        raise forgotten(job_id)
     if isinstance(view.last, Completed):
         body = bytes(view.last.result)
         return Response(body, media_type=MediaType.JSON, headers={JOB_HEADER: job_id})

@@ -12,7 +12,7 @@ import msgspec
 from litestar.response.sse import ServerSentEventMessage
 
 from api.desk import Desk
-from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view
+from api.errors import STORE_AWAY, STORE_AWAY_SECONDS, ApiError, error_view, forgotten
 from api.openai.outcomes import failure, out_of_sight, stopping
 from api.openai.schemas import usage_chunk, whole_chunk
 from api.streams import COMMENT, COMMENT_EVERY_SECONDS, is_missing_after, is_void, pieces
@@ -122,6 +122,8 @@ def _closing(
     job_id: str, ended: View, cursor: str, kind: Kind, wants_usage: bool, *, has_sent: bool
 ) -> Iterator[bytes]:
     """What comes after the last chunk. Raises ApiError if the job did not complete, or some is missing."""
+    if ended.is_forgotten:
+        raise forgotten(job_id)
     if not isinstance(ended.last, Completed):
         raise failure(job_id, ended)
     result = bytes(ended.last.result)

@@ -256,7 +256,8 @@ end
 local function append_one(keys, record, args, totals, watermark)
     local head = keys[record.head]
     local at = redis.call('HMGET', head, 'version', 'entry', 'schema', 'claims', 'worker')
-    if tonumber(at[1] or 0) ~= record.expected then
+    local is_there = tonumber(at[1] or 0) == record.expected
+    if not is_there and not (record.revives and not at[1]) then
         return answer_again(keys, record)
     end
     local refused = refusal(keys, record, at, totals, watermark)

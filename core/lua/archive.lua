@@ -1,25 +1,50 @@
--- archive_lease, archive_commit, archive_trim: what archives a log does in Redis.
+-- archive_lease, archive_release, archive_commit, archive_trim: what archives a log does in Redis.
 --
 -- The hash `archived` says how far the log is in the archive, and who is at it. Its fence grows with every new
 -- holder, so that one who was frozen for longer than its lease changes nothing any more. All pass when Redis is
 -- full: they are what makes room.
 
+-- Who waits for the lease is next, whoever else asks: its holder lets go when it would renew it.
+--
 -- KEYS  archived
--- ARGV  {holder, lease_ms}
+-- ARGV  {holder, lease_ms, waits}
 -- Reply {'ok', fence, sequence, entry}: of the last entry that is in the archive; or {'held', by whom}
 local function archive_lease(keys, ask)
     local now = now_ms()
-    local at = redis.call('HMGET', keys[1], 'holder', 'until_ms', 'fence', 'sequence', 'entry')
-    local fence = tonumber(at[3] or 0)
-    if at[1] ~= ask.holder then
-        if at[1] and tonumber(at[2]) > now then
-            return { 'held', at[1] }
+    local at = redis.call('HMGET', keys[1], 'holder', 'until_ms', 'fence', 'sequence', 'entry', 'next', 'next_until_ms')
+    local fence, is_mine = tonumber(at[3] or 0), at[1] == ask.holder
+    local is_held = at[1] and tonumber(at[2]) > now
+    local is_next = at[6] and at[6] ~= ask.holder and tonumber(at[7]) > now
+    local ends = string.format('%.0f', now + ask.lease_ms)
+    if is_next and is_mine then
+        redis.call('HDEL', keys[1], 'holder', 'until_ms')
+    end
+    if is_next or is_held and not is_mine then
+        if ask.waits and not is_next then
+            redis.call('HSET', keys[1], 'next', ask.holder, 'next_until_ms', ends)
         end
+        return { 'held', is_next and at[6] or at[1] }
+    end
+    if not is_mine then
         fence = fence + 1
     end
-    redis.call('HSET', keys[1], 'holder', ask.holder, 'until_ms', string.format('%.0f', now + ask.lease_ms),
-        'fence', fence)
+    if at[6] == ask.holder then
+        redis.call('HDEL', keys[1], 'next', 'next_until_ms')
+    end
+    redis.call('HSET', keys[1], 'holder', ask.holder, 'until_ms', ends, 'fence', fence)
     return { 'ok', fence, tonumber(at[4] or 0), at[5] or '0-0' }
+end
+
+-- KEYS  archived
+-- ARGV  {holder}
+local function archive_release(keys, ask)
+    if redis.call('HGET', keys[1], 'holder') == ask.holder then
+        redis.call('HDEL', keys[1], 'holder', 'until_ms')
+    end
+    if redis.call('HGET', keys[1], 'next') == ask.holder then
+        redis.call('HDEL', keys[1], 'next', 'next_until_ms')
+    end
+    return 'ok'
 end
 
 -- KEYS  archived, log
@@ -83,5 +108,6 @@ local function archive_trim(keys, ask)
 end
 
 register('archive_lease', archive_lease, { 'allow-oom' })
+register('archive_release', archive_release, { 'allow-oom' })
 register('archive_commit', archive_commit, { 'allow-oom' })
 register('archive_trim', archive_trim, { 'allow-oom' })

@@ -2,12 +2,14 @@
 --
 -- KEYS  log, head
 -- ARGV  {}
--- Reply {head, its first log entry, its last}; the head is empty if there is no job
+-- Reply {head, its first log entry, its last}; the head is empty if there is no job. That it was forgotten says
+--       nothing of how a job ended, so the last one is what came before that
 local function view(keys, _)
     local head = redis.call('HGETALL', keys[2])
     local at = table_of(head)
+    local version = at.forgotten and tostring(tonumber(at.version) - 1) or at.version
     local first = event_at(keys[1], keys[2], at['1'])
-    local last = event_at(keys[1], keys[2], at[at.version])
+    local last = event_at(keys[1], keys[2], at[version])
     return { head, first or false, last or false }
 end
 

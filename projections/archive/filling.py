@@ -7,7 +7,7 @@ for the reader to judge.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -18,6 +18,8 @@ from core.redis import answering
 from core.store import EventStore
 from projections.archive.segment import number_of
 from projections.archive.spans import ARCHIVED_BEFORE, Span, spans
+
+EDITION: Final = "edition"  # How often segments were written anew, in a shard's hash `archived`.
 
 PassedOver = Callable[[ArchiveError], None]
 
@@ -36,9 +38,11 @@ async def archived(store: EventStore, keys: ShardKeys) -> Archived:
         incarnation, before = await store.client.execute_command(
             "HMGET", META, "incarnation", ARCHIVED_BEFORE
         )
-        sequence, entry = await store.client.execute_command(
-            "HMGET", keys.archived, "sequence", "entry"
+        sequence, entry, edition = await store.client.execute_command(
+            "HMGET", keys.archived, "sequence", "entry", EDITION
         )
+    if store.archive is not None:
+        store.archive.is_in(keys.shard, int(edition or 0))
     name = incarnation.decode() if incarnation else ""
     number = int(sequence or 0)
     where = spans(before, name, keys.shard, number)

@@ -12,7 +12,7 @@ from core.head import Head, milliseconds_of
 from core.ids import is_job_id, made_ms, shard_of
 from core.job import fold
 from core.log import LogEntry, entry_of, job_events
-from core.states import Completed, has_ended
+from core.states import Completed, Ended, has_ended
 from core.store import EventStore, View
 from core.watcher import Story
 from projections.archive.filling import archived
@@ -32,7 +32,9 @@ async def find(store: EventStore, job_id: str) -> View | None:
     events = job_events(entries)
     if head is None or not isinstance(events[0], Submitted):
         return None
-    return View(head, events[0], events[-1])
+    return View(
+        head, events[0], events[head.job.ended - 1] if isinstance(head.job, Ended) else None
+    )
 
 
 async def find_story(store: EventStore, job_id: str) -> Story:

@@ -51,6 +51,7 @@ class SegmentArchive:
         self.files = files
         self._listed: dict[str, list[Name]] = {}
         self._opened: _Opened | None = None
+        self._editions: dict[int, int] = {}
 
     async def names(self, incarnation: str, shard: int) -> list[Name]:
         """All segments of a shard, as they follow each other. Raises ArchiveError."""
@@ -115,6 +116,12 @@ class SegmentArchive:
         if found is None or found.first > after + 1:  # There may be more by now.
             found = _next(await self.names(incarnation, shard), after)
         return found
+
+    def is_in(self, shard: int, edition: int) -> None:
+        """`core.archive.Archive`."""
+        if self._editions.get(shard) != edition:
+            self.forget()
+            self._editions[shard] = edition
 
     def forget(self) -> None:
         """Take nothing for granted that was read: a segment was written anew."""

@@ -9,7 +9,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from core.events import AnyEvent
+from core.events import AnyEvent, Redacted
 from core.log import LogEntry
 from core.states import Completed, has_ended
 from projections.rows import JobRow, QueueRow, Row, Unfoldable, WorkerRow, track
@@ -43,6 +43,8 @@ class Cluster:
         self.at_ms = max(self.at_ms, at_ms)
         self.entries += 1
         subject = entry.subject
+        if type(entry.event) is Redacted:
+            return None  # Nothing moves, and nothing can follow.
         if self.unknown and subject in self.unknown:
             return None
         before = self._row_of(subject)

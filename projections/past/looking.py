@@ -95,6 +95,8 @@ async def timeline(
             step = cluster.add(entry)
             if step is not None:
                 teller.see(entry, step, cluster)
+            else:
+                teller.see_redacted(entry, cluster)
         tell(Progress(cluster.entries, of))
         if until_ms is not None and cluster.at_ms > until_ms:
             break

@@ -9,7 +9,7 @@ from core.states import Queued, Running, Scheduled, has_ended, status_of
 from projections.past.cluster import Cluster, Step
 from projections.past.waiting import Wait, Waiting
 from projections.past.words import duration
-from projections.rows import JobRow
+from projections.rows import JobRow, track
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -60,6 +60,16 @@ class Teller:
     def has_ended(self) -> bool:
         """Say whether the job has, for now: a requeue gives it another life."""
         return self._row is not None and has_ended(self._row.job)
+
+    def see_redacted(self, entry: LogEntry, cluster: Cluster) -> None:
+        """Take note of an entry that is no step: the job's content is forgotten, if it is this job's."""
+        row = self._row
+        if (
+            row is not None
+            and entry.subject == self._job_id
+            and type(entry.event) is events.Redacted
+        ):
+            self.see(entry, Step(entry.event, entry.at_ms, row, track(row, entry)), cluster)
 
     def see(self, entry: LogEntry, step: Step, cluster: Cluster) -> None:
         """Take note of one more step; `cluster` is as it was after it."""
@@ -153,5 +163,7 @@ def _says(event: AnyEvent) -> str:
             return f"expired: not started within {duration(deadline_ms)}"
         case events.Requeued(by=by):
             return f"given another life by {by}"
+        case events.Redacted(by=by, reason=reason):
+            return f"request and result forgotten by {by}" + (f": {reason}" if reason else "")
         case _:
             return tag_of(event)

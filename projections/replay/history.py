@@ -9,9 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from core.events import Redacted, Submitted
 from core.head import position_of
 from core.keys import ShardKeys
 from core.log import LogEntry
+from core.redaction import is_gone
 from core.tail import NO_ENTRY
 from projections.feed import Gap, Poison, Run, parse
 from projections.fold import Batch, Horizon, Parked
@@ -41,6 +43,8 @@ class History:
         self.missing: list[Missing] = []
         self.unreadable: dict[str, Unreadable] = {}
         self.findings: list[Finding] = []
+        self._facts: dict[str, str] = {}  # Of jobs that are forgotten.
+        self._gone: set[str] = set()  # Jobs whose request is.
         self._operations: set[str] = set()
         self._operation = ""
 
@@ -87,6 +91,10 @@ class History:
                 self._park(subject, entry.id, entry.why, is_accepted=False)
                 continue
             log_ids[subject].append(entry.id)
+            if type(entry.event) is Redacted:
+                self._facts[subject] = entry.id
+            elif type(entry.event) is Submitted and is_gone(entry.event.request):
+                self._gone.add(subject)
             operation = entry.operation
             if operation != last_operation:  # One more append: its events follow each other.
                 if operation in operations:
@@ -147,9 +155,21 @@ class History:
         """What is wrong with the log itself."""
         return [
             *self.findings,
+            *map(self._of_content, sorted(self._facts.keys() - self._gone)),
             *map(self._of_missing, self.missing),
             *(self._of_unreadable(*one) for one in self.unreadable.items()),
         ]
+
+    def _of_content(self, job: str) -> Finding:
+        return Finding(
+            kind=Kind.LOG,
+            shard=self.keys.shard,
+            subject=f"request of {job}",
+            name="",
+            stored=f"there, though entry {self._facts[job]} says otherwise",
+            expected="forgotten",
+            why="run `respool forget` again",
+        )
 
     def _of_missing(self, missing: Missing) -> Finding:
         return Finding(

@@ -1,7 +1,7 @@
 """What verify reads from Redis, in pages, the next one asked for while one is being worked on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -40,7 +40,7 @@ class Look(Struct):
 
 async def _pages(
     ask: Callable[[Place], Coroutine[Any, Any, tuple[Page, Place | None]]], first: Place
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """Pages, the first from one place on; each says where the next begins, or that it is the last."""
     asking = asyncio.create_task(ask(first))
     try:
@@ -65,7 +65,7 @@ async def _begun(asking: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
 
 def log_pages(
     store: EventStore, shard: int, after: str, until: str = "+"
-) -> AsyncIterator[list[Any]]:
+) -> AsyncGenerator[list[Any], None]:
     """The raw entries of a log after one and up to another. Raises StoreUnavailable."""
     log = store.shards[shard].log
 

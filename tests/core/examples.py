@@ -13,6 +13,7 @@ from core.commands import (
     Enqueue,
     Expire,
     Fail,
+    Forget,
     Lose,
     Requeue,
     Submit,
@@ -59,6 +60,7 @@ JOBS: dict[str, Job | None] = {
     "failed": Failed(**KNOWN),
     "cancelled": Cancelled(**KNOWN),
     "expired": Expired(**KNOWN),
+    "failed, forgotten": Failed(**KNOWN, forgotten=True),
 }
 
 
@@ -89,4 +91,5 @@ COMMANDS: dict[str, Command] = {
     "confirm cancel, stale": ConfirmCancel(STALE),
     "expire": Expire(),
     "requeue": Requeue("me"),
+    "forget": Forget("me", "ticket 7"),
 }

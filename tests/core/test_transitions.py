@@ -35,6 +35,11 @@ ALLOWED: dict[tuple[str, str], tuple[list[str], str | None]] = {
     ("failed", "requeue"): (["requeued"], "queued"),
     ("cancelled", "requeue"): (["requeued"], "queued"),
     ("expired", "requeue"): (["requeued"], "queued"),
+    ("completed", "forget"): (["redacted"], "completed"),
+    ("failed", "forget"): (["redacted"], "failed"),
+    ("cancelled", "forget"): (["redacted"], "cancelled"),
+    ("expired", "forget"): (["redacted"], "expired"),
+    ("failed, forgotten", "forget"): ([], "failed"),
 }
 REFUSED = sorted(set(itertools.product(JOBS, COMMANDS)) - ALLOWED.keys())
 

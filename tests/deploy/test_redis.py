@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from cli.opening import open_store
+from core.commands import Forget
 from core.errors import StoreDenied, StoreNotReady
 from core.functions import library_source
 from core.records import Bounds
@@ -17,9 +18,13 @@ from core.redis import connect
 from core.settings import Settings
 from core.store import EventStore
 from migrations.runner import migrate
+from projections.forgetting import views
+from projections.forgetting.forget import forget
+from projections.forgetting.selection import Who
 from projections.reading.cluster import cluster
 from tests.deploy.servers import ADMIN_PASSWORD, DEPLOY, PASSWORD, DeployedRedis
 from tests.given import a_job
+from tests.projections.views import catch_up
 from tests.replay.worlds import findings, some_of_everything
 from tests.servers import debian_redis, running
 
@@ -80,16 +85,21 @@ async def test_allkeys_lru_is_refused_as_it_deletes_accepted_jobs(tmp_path: Path
         await client.aclose()
 
 
-async def test_its_user_may_do_what_jobs_figures_and_verify_take(
-    deployed: DeployedRedis, program: Redis
+async def test_its_user_may_do_what_jobs_figures_verify_and_forget_take(
+    deployed: DeployedRedis, program: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what no function does: figures for /metrics, and what `respool replay verify` reads."""
+    """Also what no function does: figures for /metrics, what verify reads, room for a second log."""
+    monkeypatch.setattr(views, "_PATIENCE_SECONDS", 0.0)  # No projector is there meanwhile.
     operator = connect(deployed.url)
     await operator.execute_command("ACL", "LOG", "RESET")  # Other tests are denied on purpose.
     await migrate(program)
     store = EventStore(program, 1, Bounds())
     await some_of_everything(store)
     await cluster(store)
+    assert await findings(store) == []
+    await forget(store, Who(tenant="team:a"), Forget("operator"))
+    await store.client.execute_command("BGREWRITEAOF")  # As `respool forget` does in the end.
+    await catch_up(store)
     assert await findings(store) == []
     denied = await operator.execute_command("ACL", "LOG")
     await operator.aclose()

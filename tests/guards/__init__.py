@@ -1,6 +1,16 @@
 """Every guard of the product, and what the code is without it; a file for each room of the code."""
 
-from tests.guards import api, calibration, cli, consumers, core, lua, operating, projections
+from tests.guards import (
+    api,
+    calibration,
+    cli,
+    consumers,
+    core,
+    forgetting,
+    lua,
+    operating,
+    projections,
+)
 from tests.guards.guard import Guard
 
 GUARDS: tuple[Guard, ...] = (
@@ -9,6 +19,7 @@ GUARDS: tuple[Guard, ...] = (
     *cli.GUARDS,
     *consumers.GUARDS,
     *core.GUARDS,
+    *forgetting.GUARDS,
     *lua.GUARDS,
     *operating.GUARDS,
     *projections.GUARDS,

@@ -19,6 +19,7 @@ from core.commands import (
     Enqueue,
     Expire,
     Fail,
+    Forget,
     Lose,
     RecoveryPolicy,
     Requeue,
@@ -199,6 +200,19 @@ async def waiting_for_an_api_key(store: EventStore) -> str:
     return await _job(store, priority=Priority.HIGH, deadline_ms=DEADLINE_MS, key="k-17")
 
 
+async def forgotten_after_errors(store: EventStore) -> str:
+    return await _job(
+        store,
+        *(Claim("w1"), fail(1, ErrorKind.OVERLOAD), Enqueue()),
+        *(Claim("w2"), complete(2), Forget("ops", "ticket 7")),
+        metadata={"project": "alpha"},
+    )
+
+
+async def forgotten_without_a_reason(store: EventStore) -> str:
+    return await _job(store, Cancel("somebody"), Forget("ops"))
+
+
 async def a_worker(store: EventStore) -> str:
     started = WorkerStarted(
         capacity=4,
@@ -262,6 +276,8 @@ LIVES: Final[tuple[Life, ...]] = (
     requeued_for_an_api_key,
     cancelled_for_an_api_key_while_scheduled,
     waiting_for_an_api_key,
+    forgotten_after_errors,
+    forgotten_without_a_reason,
     a_worker,
     a_worker_for_every_queue,
     a_queue,

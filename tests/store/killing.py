@@ -12,10 +12,16 @@ class Killed(BaseException):
     """It would have ended here."""
 
 
+class KilledInATask(Exception):
+    """The same, for work in several tasks: whoever waits for one of them hears of it."""
+
+
 class Mortal:
     """A client that lives for a number of commands, pipelines counting as one."""
 
-    def __init__(self, url: str, commands: int) -> None:
+    def __init__(
+        self, url: str, commands: int, killed: type[Killed | KilledInATask] = Killed
+    ) -> None:
         self.client: Redis = connect(url)
         self.left = commands
         mortal = self
@@ -26,12 +32,12 @@ class Mortal:
             async def send_packed_command(self, *args: Any, **options: Any) -> None:
                 mortal.left -= 1
                 if mortal.left < 0:
-                    raise Killed
+                    raise killed
                 await super().send_packed_command(*args, **options)
 
             async def read_response(self, *args: Any, **options: Any) -> Any:
                 if mortal.left < 1:  # What was sent is carried out, and nobody hears of it.
-                    raise Killed
+                    raise killed
                 return await super().read_response(*args, **options)
 
         pool.connection_class = _Connection

@@ -1,0 +1,1 @@
+"""Taking out of log, archive and views what people wrote, while the transitions stay."""

@@ -1,0 +1,111 @@
+"""What keeps forgetting from leaving something behind, or taking too much."""
+
+from tests.guards.guard import Guard
+
+GUARDS: tuple[Guard, ...] = (
+    Guard(
+        "forget: what was forgotten cannot live again",
+        "core/job.py",
+        "case states.Ended(forgotten=False), Requeue(by)",
+        "case states.Ended(), Requeue(by)",
+        "tests/core/test_transitions.py",
+    ),
+    Guard(
+        "forget: a job is kept no longer for it",
+        "core/effects.py",
+        "ended=has_ended(after) and not (before is not None and has_ended(before)),",
+        "ended=has_ended(after),",
+        "tests/forgetting/test_forgetting.py",
+    ),
+    Guard(
+        "forget: a fact whose reply was lost is not stated again",
+        "core/lua/append.lua",
+        "not (record.revives and not at[1])",
+        "not record.revives",
+        "tests/forgetting/test_while_jobs_go_on.py",
+    ),
+    Guard(
+        "forget: an archiver lets go of its lease for whoever waits",
+        "core/lua/archive.lua",
+        "if is_next and is_mine then",
+        "if false then",
+        "tests/forgetting/test_while_jobs_go_on.py",
+    ),
+    Guard(
+        "forget: nobody archives what was read before",
+        "projections/forgetting/forget.py",
+        "async with archiving_held(store, keys, holder, listener.waiting):",
+        "if True:",
+        "tests/forgetting/test_while_jobs_go_on.py",
+    ),
+    Guard(
+        "forget: who has lost its lease stops",
+        "projections/forgetting/lease.py",
+        "                task.cancel()\n",
+        "",
+        "tests/forgetting/test_while_jobs_go_on.py",
+    ),
+    Guard(
+        "forget: what is appended meanwhile is in the copy",
+        "core/lua/forget.lua",
+        "    copy_entries(copy, rest, {})\n",
+        "",
+        "tests/forgetting/test_while_jobs_go_on.py",
+    ),
+    Guard(
+        "forget: the copy is the log but for what is forgotten",
+        "core/lua/forget.lua",
+        "if redis.call('XLEN', copy) ~= redis.call('XLEN', log) then",
+        "if false then",
+        "tests/forgetting/test_while_jobs_go_on.py",
+    ),
+    Guard(
+        "forget: no copy is begun without room for it",
+        "projections/forgetting/log.py",
+        "if maximum and lacking > 0:",
+        "if False:",
+        "tests/forgetting/test_forgetting.py",
+    ),
+    Guard(
+        "forget: a segment that was written anew is read anew",
+        "projections/archive/reader.py",
+        "if self._editions.get(shard) != edition:",
+        "if False:",
+        "tests/forgetting/test_forgetting.py",
+    ),
+    Guard(
+        "forget: views drop what they have",
+        "projections/rows.py",
+        "error=error, metadata={})",
+        "error=error)",
+        "tests/forgetting/test_forgetting.py",
+    ),
+    Guard(
+        "forget: a row that was pruned does not come back",
+        "projections/fold.py",
+        "if before is None and type(entry.event) is Redacted:",
+        "if False:",
+        "tests/forgetting/test_rows.py",
+    ),
+    Guard(
+        "forget: verify finds what was left",
+        "projections/replay/history.py",
+        "*map(self._of_content, sorted(self._facts.keys() - self._gone)),",
+        "",
+        "tests/forgetting/test_forgetting.py",
+    ),
+    Guard(
+        "forget: whoever asks again under its key is not answered with nothing",
+        "api/openai/endpoints.py",
+        "    if view.is_forgotten:\n        raise forgotten(job_id)\n",
+        "",
+        "tests/api/test_forgotten.py",
+    ),
+    Guard(
+        "forget: nor is one that streams",
+        "api/openai/stream.py",
+        "    if ended.is_forgotten:\n        raise forgotten(job_id)\n",
+        "",
+        "tests/api/test_forgotten.py",
+    ),
+)
