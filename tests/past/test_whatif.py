@@ -41,7 +41,8 @@ def test_more_workers_would_have_helped_and_fewer_would_not(played: Incident) ->
     one_slot_s = (few["to_ms"] - few["from_ms"]) / LATENCY_MS + 1
     assert few["what_if"]["waits"]["claims"] <= one_slot_s
     assert few["what_if"]["in_line_at_end"] >= BURST - one_slot_s
-    assert few["what_if"]["busy"] > 0.95
+    # But for what a slot took to react, which the incident's workers took as well.
+    assert few["what_if"]["busy"] > 0.85 > 2 * many["what_if"]["busy"]
 
 
 def test_a_job_that_no_worker_serves_is_not_claimed(played: Incident) -> None:
