@@ -11,7 +11,7 @@ from api.schemas import JobView, SubmitJob
 from api.submission import Defaults
 from core.access import DEFAULT_TENANT, Caller, KeyLimits, Scope
 from core.bells import Bells
-from core.commands import Cancel, Command, Requeue
+from core.commands import Cancel, Command, Forget, Requeue
 from core.errors import OverLimit, StoreError
 from core.events import Priority
 from core.ids import RANDOM_BITS, job_id
@@ -99,7 +99,8 @@ class Client:
         self._process.end()
 
     async def _act(self) -> None:
-        acts = (self._submit, self._submit, self._cancel, self._requeue, self._wait)
+        some = (self._cancel, self._requeue, self._wait)
+        acts = (*(self._submit, self._submit) * 3, *some * 3, self._forget)
         act = self._random.choice(acts) if self._told.jobs else self._submit
         name = act.__name__.strip("_")
         try:
@@ -154,6 +155,9 @@ class Client:
 
     async def _requeue(self) -> str:
         return await self._command(Requeue(by=self._process.name))
+
+    async def _forget(self) -> str:
+        return await self._command(Forget(by=self._process.name))
 
     async def _command(self, command: Command) -> str:
         job = self._any_job()

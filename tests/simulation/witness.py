@@ -34,6 +34,7 @@ _FROM: Final[dict[type, tuple[type, ...]]] = {
     events.Cancelled: (Running, Queued, Scheduled),
     events.Expired: (Queued, Scheduled),
     events.Requeued: (states.Failed, states.Cancelled, states.Expired),
+    events.Redacted: (states.Ended,),
 }
 
 
@@ -114,6 +115,8 @@ class Witness:
         before = self.jobs.get(entry.subject)
         _require(isinstance(before, _FROM[type(event)]), entry, f"the job is {before}")
         match before, event:
+            case states.Ended(forgotten=True), _:
+                raise Broken(f"{entry}: the job was forgotten")
             case None, events.Submitted():
                 self._submissions[event.metadata["submission"]].append(entry.subject)
                 self._check_limit(entry, event)
@@ -137,7 +140,7 @@ class Witness:
             lost = len(before.lost_workers) if before else 0
             _require(event.deliveries == lost, entry, f"{lost} workers were lost")
         after = self.jobs[entry.subject] = evolve(before, event)
-        if has_ended(after):
+        if has_ended(after) and not isinstance(event, events.Redacted):
             self.endings[status_of(after)] += 1
 
     def _check_limit(self, entry: LogEntry, event: events.Submitted) -> None:

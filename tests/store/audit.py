@@ -69,7 +69,7 @@ def _check_lives(history: list[JobEvent]) -> None:
     for at in range(1, len(history)):
         before = fold(history[:at])
         assert before is not None
-        assert has_ended(before) == isinstance(history[at], events.Requeued)
+        assert has_ended(before) == isinstance(history[at], events.Requeued | events.Redacted)
         event = history[at]
         if isinstance(event, OUTCOMES):
             assert event.claim == before.claims
