@@ -15,6 +15,7 @@ from cli.replay import print_json, the_store
 from core.commands import Forget
 from core.errors import StoreError
 from core.ids import is_job_id
+from core.nodes import primaries
 from core.redis import answering
 from core.store import EventStore
 from projections.forgetting.forget import Forgotten, Listener, forget, found
@@ -106,9 +107,9 @@ async def _began_to_rewrite_files(store: EventStore) -> bool:
     """Have Redis write its append-only file anew, which has every command since it last did."""
     try:
         async with answering():
-            info = await store.client.info("persistence")
-            if info.get("aof_enabled"):
-                await store.client.execute_command("BGREWRITEAOF")
+            for node in await primaries(store.client):
+                if (await node.info("persistence")).get("aof_enabled"):
+                    await node.execute_command("BGREWRITEAOF")
     except StoreError:
         return False
     return True

@@ -10,10 +10,18 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 
 from cli.archive import archive_of
-from core.durability import Barrier, Durability, InBackground, NoBarrier, Rounds
+from core.durability import (
+    Barrier,
+    Durability,
+    InBackground,
+    NoBarrier,
+    OfEachShard,
+    Rounds,
+)
 from core.errors import StoreDenied, StoreError, StoreNotReady, StoreUnavailable
+from core.nodes import primaries
 from core.persistence import require_syncing
-from core.redis import answering, connect
+from core.redis import answering, connect, is_of_a_cluster
 from core.settings import Settings
 from core.store import EventStore
 from migrations.runner import shard_count
@@ -84,13 +92,14 @@ async def patiently(
 async def _refuse_eviction(client: Redis) -> None:
     """Raises StoreNotReady for a Redis that deletes keys when it is full: the log would be the first."""
     async with answering():
-        memory = await client.info("memory")
-    policy, limit = memory.get("maxmemory_policy", "noeviction"), int(memory.get("maxmemory", 0))
-    if limit and policy != "noeviction":
-        raise StoreNotReady(
-            f"Redis has maxmemory-policy {policy}, which deletes the log when memory is full; "
-            "set it to noeviction"
-        )
+        infos = [await node.info("memory") for node in await primaries(client)]
+    for memory in infos:
+        policy, limit = memory.get("maxmemory_policy", "noeviction"), memory.get("maxmemory", 0)
+        if int(limit) and policy != "noeviction":
+            raise StoreNotReady(
+                f"Redis has maxmemory-policy {policy}, which deletes the log when memory is full; "
+                "set it to noeviction"
+            )
 
 
 @asynccontextmanager
@@ -110,7 +119,11 @@ async def _barrier(
             ),
             redis_url,
         )
-        yield Rounds(client, capabilities, replicas, patience_seconds)
+
+        def rounds() -> Rounds:
+            return Rounds(client, capabilities, replicas, patience_seconds)
+
+        yield OfEachShard(rounds) if is_of_a_cluster(redis_url) else rounds()
     finally:
         await client.aclose()
 

@@ -9,13 +9,13 @@ the same connection, so that it covers all that was written before. Rounds run o
 comes meanwhile shares the next one. So an append that was sent again after a lost reply, and wrote
 nothing the second time, is covered as well; and a round costs the same for one caller as for hundreds.
 
-One connection serves all shards, as they are on one server. In Redis Cluster each shard would need
-rounds of its own, on the server that has it.
+One connection serves all shards, as they are on one server. In a Redis Cluster each shard has rounds of its
+own, on the node that has it.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
@@ -172,13 +172,14 @@ class Rounds:
         on another connection, when an answer to WAITAOF is due.
         """
         answers = asyncio.create_task(functions.pipeline(self._client, commands))
+        _, _, _, woken, *_ = commands[0]  # A key on the server that is asked.
         for ms in self._asking_ms():
             done, _ = await asyncio.wait((answers,), timeout=(ms + 1) / 1_000)
             if done:
                 break
             with suppress(StoreError):
                 async with answering():
-                    await self._client.ping()
+                    await self._client.exists(woken)
         return await answers
 
     def _asking_ms(self) -> list[int]:
@@ -213,6 +214,20 @@ class Rounds:
                 f"{replicas} replicas {done} it, and it takes {self._replicas}: "
                 "one has to be connected, with appendonly yes and appendfsync always"
             )
+
+
+class OfEachShard:
+    """A barrier for each shard: shards are on different servers, and what one of them synced is its own."""
+
+    def __init__(self, make: Callable[[], Barrier]) -> None:
+        self._make = make
+        self._barriers: dict[int, Barrier] = {}
+
+    async def confirm(self, written: Written) -> None:
+        """As its shard's barrier does."""
+        if written.shard not in self._barriers:
+            self._barriers[written.shard] = self._make()
+        await self._barriers[written.shard].confirm(written)
 
 
 class InBackground:

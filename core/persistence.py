@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from core.errors import StoreNotReady
+from core.nodes import primaries
 from core.redis import answering
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,20 @@ def complaint(config: Mapping[str, str]) -> str | None:
 
 
 async def require_syncing(client: Redis, durability: str, *, replicated: bool) -> Capabilities:
-    """What the server lets us see. Raises StoreNotReady if it does not sync before it answers.
+    """What all servers of a store let us see. Raises StoreNotReady if one does not sync before it answers.
 
     What it does not let us see is said in the log, and so is a replica that is not there yet.
     """
+    async with answering():
+        nodes = await primaries(client)
+    seen = [await _require_syncing(node, durability, replicated=replicated) for node in nodes]
+    return Capabilities(
+        has_waitaof=all(one.has_waitaof for one in seen),
+        shows_config=all(one.shows_config for one in seen),
+    )
+
+
+async def _require_syncing(client: Redis, durability: str, *, replicated: bool) -> Capabilities:
     async with answering():
         info = await client.info("persistence")
         replicas = int((await client.info("replication")).get("connected_slaves", 0))

@@ -1,29 +1,20 @@
 """Connections to Redis, and its errors in our terms."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from redis import exceptions
-from redis.asyncio import (
-    BlockingConnectionPool,
-    Connection,
-    Redis,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
-from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis, SSLConnection
 
+from core import connections
+from core.connections import client_of, pool_of
 from core.errors import StoreDenied, StoreError, StoreFull, StoreUnavailable
+from core.nodes import SCHEMES, ClusterClient, seeds_in
 
-CONNECT_TIMEOUT_SECONDS: Final = 3.0
-REPLY_TIMEOUT_SECONDS: Final = 5.0
-CONNECTIONS_MAX: Final = 64
+REPLY_TIMEOUT_SECONDS: Final = connections.REPLY_TIMEOUT_SECONDS
 
 # Codes of replies that say «not now», which a later call may not get.
 _TRANSIENT: Final = frozenset(
@@ -41,104 +32,28 @@ _TRANSIENT: Final = frozenset(
 )
 
 
-class _NoticesReset(AbstractConnection):
-    """A connection that knows when it was reset.
-
-    redis-py's pool takes one that was reset while nobody used it for a good one: it looks for the end of
-    the stream, and a reset is an error instead. Writing to it is then an OSError on asyncio's own event
-    loop, and a RuntimeError on uvloop.
-    """
-
-    async def can_read(self) -> bool:
-        """Say whether it is unfit for a new command; the pool then connects anew."""
-        is_closed = self._writer is not None and self._writer.is_closing()
-        return is_closed or await super().can_read()
-
-    async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> None:
-        try:
-            await super().send_packed_command(command, check_health)
-        except RuntimeError as error:
-            raise exceptions.ConnectionError(f"the connection is closed: {error}") from error
-
-
-class _TcpConnection(_NoticesReset, Connection):
-    pass
-
-
-class _TlsConnection(_NoticesReset, SSLConnection):
-    pass
-
-
-class _UnixConnection(_NoticesReset, UnixDomainSocketConnection):
-    pass
-
-
-_NOTICING: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
-    Connection: _TcpConnection,
-    SSLConnection: _TlsConnection,
-    UnixDomainSocketConnection: _UnixConnection,
-}
-
-
-async def _leave(pool: Any) -> None:
-    """Use no connection of a pool again, once the server says that it is a replica.
-
-    After a fail-over the same address may lead to the new primary, but not on a connection that is
-    open already: redis-py would use it for ever.
-    """
-    await pool.update_active_connections_for_reconnect()  # Once they are through.
-    for idle in list(pool._available_connections):  # noqa: SLF001 - see below.
-        # Not pool.disconnect(), which waits, and closes what somebody has taken meanwhile.
-        await idle.disconnect(nowait=True)
-
-
-_A_REPLICA: Final = (exceptions.ReadOnlyError, exceptions.MasterDownError)
-
-
-class _Pipeline(Pipeline):
-    async def parse_response(self, connection: Connection, *args: Any, **options: Any) -> Any:
-        try:
-            return await super().parse_response(connection, *args, **options)
-        except _A_REPLICA:
-            await _leave(self.connection_pool)
-            raise
-
-
-class _Client(Redis):
-    """A client that leaves a server that became a replica, also with its pipelines."""
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-    async def parse_response(
-        self, connection: Connection, command_name: str | bytes, **options: Any
-    ) -> Any:
-        try:
-            return await super().parse_response(connection, command_name, **options)
-        except _A_REPLICA:
-            await _leave(self.connection_pool)
-            raise
-
-
 def connect(url: str) -> Redis:
-    """A client for `url`, which connects when it is first used.
+    """A client for `url`, which connects when it is first used. It retries nothing by itself."""
+    return ClusterClient(url) if is_of_a_cluster(url) else client_of(url)
 
-    redis-py's own retries are off: it would send a write again after a lost reply, without telling.
-    """
-    return _Client.from_pool(_pool(url))  # Closing the client closes its connections.
+
+def is_of_a_cluster(url: str) -> bool:
+    """Say whether a URL names nodes of a Redis Cluster."""
+    return urlsplit(url).scheme in SCHEMES
 
 
 def check_url(url: str) -> None:
     """Raises ValueError, in plain words, for a URL that `connect` has no use for."""
+    if is_of_a_cluster(url):
+        seeds = seeds_in(url)
+        url = seeds.url(seeds.addresses[0])
     parts = urlsplit(url)
     database = parts.path.strip("/")
     if parts.scheme != "unix" and database and not database.isdigit():
         raise ValueError(f"has {database!r} where the number of a database stands")
     options = ", ".join(sorted(name for name, _ in parse_qsl(parts.query)))
     try:
-        connection = _pool(url).make_connection()
+        connection = pool_of(url).make_connection()
         if isinstance(connection, SSLConnection):
             connection.ssl_context.get()  # Reads the files that it names.
     except TypeError as error:  # An option of the URL that no connection knows.
@@ -147,22 +62,6 @@ def check_url(url: str) -> None:
         raise ValueError(f"{error} (of {options})") from error
     except OSError as error:
         raise ValueError(f"names a file that cannot be used: {error} ({options})") from error
-
-
-def _pool(url: str) -> BlockingConnectionPool:
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=REPLY_TIMEOUT_SECONDS,
-        socket_timeout=None,  # `answering` has the limit: see there.
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        driver_info=None,  # It would cost each new connection a round trip before its first call.
-    )
-    pool.connection_class = _NOTICING[pool.connection_class]
-    return pool
 
 
 @asynccontextmanager
@@ -183,6 +82,13 @@ async def answering() -> AsyncIterator[None]:
 def our_error(error: exceptions.RedisError | OSError) -> StoreError:
     """What an error of Redis, of its client or of the network is in our terms."""
     code, text = _parsed(error)
+    if isinstance(error, exceptions.MovedError):
+        return StoreUnavailable(
+            f"Redis is a node of a cluster, and another one has this key ({text}): if REDIS_URL begins with "
+            "redis://, it has to be redis-cluster://"
+        )
+    if isinstance(error, exceptions.AskError):
+        return StoreUnavailable(f"Redis cannot do it just now: a slot is being moved ({text})")
     if code in _TRANSIENT:
         return StoreUnavailable(f"Redis cannot do it just now: {code} {text}")
     match error:

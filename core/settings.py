@@ -119,7 +119,7 @@ _YES_OR_NO: Final = {"true": True, "1": True, "yes": True, "false": False, "0": 
 _DIGITS_MAX: Final = 20  # More are no number of ours, and slow to read.
 
 _SCHEMES: Mapping[str, tuple[str, ...]] = {
-    "redis_url": ("redis://", "rediss://", "unix://"),
+    "redis_url": ("redis://", "rediss://", "unix://", "redis-cluster://", "rediss-cluster://"),
     "upstream_url": ("http://", "https://", "echo:"),
     "archive_url": ("file:///", "s3://"),
 }

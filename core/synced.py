@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from core.errors import StoreNotReady
+from core.nodes import primaries
 from core.redis import answering
 
 EVERYSEC_SECONDS: Final = 5.0
@@ -45,36 +46,30 @@ class Synced:
 
         Raises StoreNotReady for a Redis that never says so, StoreUnavailable.
         """
-        info, config = await self._asked()
-        if not info.get("aof_enabled"):
+        async with answering():
+            nodes = await primaries(self._client)
+        asked = [await _asked(node) for node in nodes]
+        if not all(info.get("aof_enabled") for info, _ in asked):
             raise StoreNotReady(
                 "Redis has appendonly no, so nothing is ever on disk: set appendonly yes"
             )
-        if config.get(_FSYNC) == "no":
+        if any(config.get(_FSYNC) == "no" for _, config in asked):
             raise StoreNotReady(
                 "Redis has appendfsync no, so nobody knows what is on disk: set everysec"
             )
         now = asyncio.get_running_loop().time()
-        if config.get(_FSYNC) == "always" and config.get(_ON_REWRITE) == "no":
+        if all(
+            config.get(_FSYNC) == "always" and config.get(_ON_REWRITE) == "no"
+            for _, config in asked
+        ):
             self._ends = await self._last()
         elif self._waiting is None:
             self._waiting = _Look(now, await self._last())
-        elif now - self._waiting.at_seconds >= EVERYSEC_SECONDS and _is_through(info, config):
+        elif now - self._waiting.at_seconds >= EVERYSEC_SECONDS and all(
+            _is_through(info, config) for info, config in asked
+        ):
             self._ends, self._waiting = self._waiting.ends, _Look(now, await self._last())
         return self._ends
-
-    async def _asked(self) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-        async with answering():
-            info = await self._client.info("persistence")
-            try:
-                config = await self._client.execute_command("CONFIG GET", _FSYNC, _ON_REWRITE)
-            except NoPermissionError:
-                config = {}
-            except ResponseError as error:
-                if "unknown command" not in str(error):
-                    raise
-                config = {}
-        return info, config
 
     async def _last(self) -> list[str]:
         async with answering(), self._client.pipeline(transaction=False) as pipe:
@@ -82,6 +77,20 @@ class Synced:
                 pipe.execute_command("XREVRANGE", log, "+", "-", "COUNT", 1)
             found = await pipe.execute()
         return [entries[0][0].decode() if entries else "0-0" for entries in found]
+
+
+async def _asked(node: Redis) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    async with answering():
+        info = await node.info("persistence")
+        try:
+            config = await node.execute_command("CONFIG GET", _FSYNC, _ON_REWRITE)
+        except NoPermissionError:
+            config = {}
+        except ResponseError as error:
+            if "unknown command" not in str(error):
+                raise
+            config = {}
+    return info, config
 
 
 def _is_through(info: Mapping[str, Any], config: Mapping[str, str]) -> bool:

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from core import functions
 from core.errors import StoreNotReady
 from core.keys import META
+from core.nodes import primaries
 from core.records import Bounds
 from core.redis import answering
 from core.store import EventStore
@@ -114,7 +115,8 @@ async def required(client: Redis) -> list[Step]:
     Raises as `plan` does.
     """
     async with answering():
-        loaded = await client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY)
+        listing = ("FUNCTION", "LIST", "LIBRARYNAME", functions.LIBRARY)
+        are_loaded = [bool(await one.execute_command(*listing)) for one in await primaries(client)]
     last = await applied(client)
     if last > MIGRATIONS[-1].number:
         raise StoreNotReady(
@@ -127,7 +129,7 @@ async def required(client: Redis) -> list[Step]:
         for migration in MIGRATIONS
         if migration.number > last
     ]
-    if not loaded:
+    if not all(are_loaded):
         steps.append(Step(Kind.FUNCTIONS, f"{functions.LIBRARY}, beside those of other releases"))
     return steps
 

@@ -16,6 +16,7 @@ from core.errors import FromTheFuture, StoreError, StoreNotReady
 from core.ids import SHARDS_MAX
 from core.keys import META
 from core.lock import FOR_AS_LONG_AS_IT_IS_HELD, MIGRATING, while_locked
+from core.nodes import primaries
 from core.records import Bounds
 from core.redis import answering
 from core.store import EventStore
@@ -117,7 +118,8 @@ async def load_functions(client: Redis) -> None:
     """Load this release's library, beside those of others. Raises StoreUnavailable."""
     async with answering():
         source = functions.library_source()
-        await client.execute_command("FUNCTION", "LOAD", "REPLACE", source)
+        for node in await primaries(client):
+            await node.execute_command("FUNCTION", "LOAD", "REPLACE", source)
 
 
 async def _number(client: Redis, step: Step, shards: int) -> None:

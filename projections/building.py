@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from core.errors import FromTheFuture, StoreFull, StoreUnavailable
+from core.nodes import primaries
 from core.redis import answering
 from core.store import EventStore
 from projections.checkpoint import Held, LostTail, Moved, View
@@ -133,9 +134,13 @@ class _Build:
 async def _require_room(store: EventStore) -> None:
     """Raises StoreFull where a build would keep new jobs out: rather no new views than no jobs."""
     async with answering():
-        memory = await store.client.info("memory")
-    limit = int(memory.get("maxmemory", 0))
-    percent = 100 * int(memory["used_memory"]) // limit if limit else 0
+        infos = [await node.info("memory") for node in await primaries(store.client)]
+    percent = max(
+        100 * int(memory["used_memory"]) // limit
+        if (limit := int(memory.get("maxmemory", 0)))
+        else 0
+        for memory in infos
+    )
     if percent >= store.bounds.watermark_percent:
         raise StoreFull(
             f"Redis uses {percent} % of its maxmemory; the views that are being built would take what new "

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from cli.embedded import DataDirError, embedded_store, running_store
 from cli.opening import without_password
-from core.errors import StoreError
-from core.redis import connect
+from core.errors import StoreError, StoreNotReady
+from core.redis import connect, is_of_a_cluster
 from core.settings import Settings
 
 Told = Callable[[int, int | None], None]
@@ -43,6 +43,10 @@ async def the_redis(settings: Settings, *, may_begin: bool) -> AsyncIterator[Red
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Redis]:
+    if is_of_a_cluster(url):
+        raise StoreNotReady(
+            "a cluster has no backup of one moment: each node has one of its own (docs/cluster.md)"
+        )
     client = connect(url)
     try:
         yield client

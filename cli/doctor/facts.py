@@ -17,7 +17,7 @@ class Unknown(Struct, frozen=True):
 
 
 class Redis(Struct, frozen=True, kw_only=True):
-    """The Redis at REDIS_URL, by its own word."""
+    """The Redis at REDIS_URL, by its own word; of a cluster the primary that is worst off."""
 
     kind: str  # redis or valkey
     version: tuple[int, ...]
@@ -48,6 +48,9 @@ class Store(Struct, frozen=True, kw_only=True):
     lacking: tuple[str, ...]  # What `respool migrate` would do.
     workers: tuple[Worker, ...] = ()
     lag_entries: int | None = None  # None: no view serves.
+    shards: int = 1
+    nodes: int = 1  # Servers that it is on: more than one in a cluster.
+    idle: tuple[str, ...] = ()  # Primaries that have no shard.
     live_keys: int = 0
     unlimited_keys: int = 0  # Of these, those without --requests-per-minute.
     slowest_run_seconds: float | None = (

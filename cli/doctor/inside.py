@@ -13,6 +13,7 @@ from cli.embedded import DataDirError, running_store
 from core.bells import Bells
 from core.errors import StoreError
 from core.key_book import KeyBook
+from core.nodes import primaries, spread
 from core.redis import REPLY_TIMEOUT_SECONDS, answering, connect
 from core.roster import Roster
 from core.settings import Settings
@@ -46,6 +47,24 @@ async def _or_why(asking: Any) -> Any:
 
 
 async def _redis(client: Redis) -> facts.Redis:
+    async with answering():
+        nodes = await primaries(client)
+    return max([await _server(node) for node in nodes], key=_trouble)
+
+
+def _trouble(one: facts.Redis) -> tuple[Any, ...]:
+    """How badly off a server is, what matters most first."""
+    used = one.used_bytes / one.limit_bytes if one.limit_bytes else 0.0
+    return (
+        one.policy != "noeviction",
+        not one.appends,
+        one.appendfsync == "no",
+        used,
+        one.clients / one.clients_max,
+    )
+
+
+async def _server(client: Redis) -> facts.Redis:
     async with answering():
         began = time.time()
         seconds, microseconds = await client.time()
@@ -88,6 +107,8 @@ async def _store(client: Redis, settings: Settings) -> facts.Store:
     seen, members = await asyncio.gather(cluster(store), Roster(store).members())
     book = KeyBook(client)
     await book.catch_up()
+    async with answering():
+        nodes, idle = await spread(client, [keys.prefix for keys in store.shards])
     live = [key for key in book.keys.values() if key.is_live(book.now_ms())]
     return facts.Store(
         lacking=lacking,
@@ -97,6 +118,9 @@ async def _store(client: Redis, settings: Settings) -> facts.Store:
             if one.name in seen.capacity
         ),
         lag_entries=seen.lag_entries,
+        shards=len(store.shards),
+        nodes=nodes,
+        idle=idle,
         live_keys=len(live),
         unlimited_keys=sum(key.limits.requests_per_minute is None for key in live),
         slowest_run_seconds=await _slowest(store),

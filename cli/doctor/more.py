@@ -4,7 +4,7 @@ from typing import Final
 
 from cli.doctor.facts import Facts, Public, Redis, Store, Upstream
 from cli.doctor.verdict import Box, Said, failed, judged, passed, warned
-from core.redis import CONNECTIONS_MAX
+from core.connections import CONNECTIONS_MAX
 
 _REFUSING: Final = 0.85  # Of maxmemory: from there on new jobs are refused.
 _FILLING: Final = 0.70
@@ -194,10 +194,26 @@ def metrics_hidden(facts: Facts) -> Said:
     return judged(facts.public, judge, "name it: PUBLIC_URL=https://…")
 
 
+def spread(facts: Facts) -> Said:
+    """Each node of a cluster has a part of the work."""
+
+    def judge(store: Store) -> Said:
+        seen = f"{store.shards} shards on {store.nodes} nodes"
+        if store.idle:
+            return warned(
+                f"{seen}; none on {', '.join(store.idle)}",
+                "move the slot of a shard there (docs/cluster.md); their number is fixed",
+            )
+        return passed(seen if store.nodes > 1 else "one server")
+
+    return judged(facts.store, judge, _NAME_REDIS)
+
+
 MORE: Final = (
     Box("eviction", "Redis deletes nothing", eviction),
     Box("memory", "memory head-room", memory),
     Box("versions", "versions", versions),
+    Box("spread", "shards on every node", spread),
     Box("clock", "clocks agree", clock),
     Box("migrations", "migrations applied", migrations),
     Box("worker", "a worker is alive", worker),

@@ -11,6 +11,7 @@ from core import functions
 from core.errors import StoreError, StoreFull
 from core.head import position_of
 from core.keys import ShardKeys
+from core.nodes import node_of
 from core.redaction import redacted
 from core.redis import answering
 from core.store import EventStore
@@ -43,7 +44,7 @@ async def require_room(store: EventStore, keys: ShardKeys, newest: str) -> None:
         begins = await store.client.execute_command("XRANGE", keys.log, "-", "+", "COUNT", 1)
         if not begins or position_of(newest) < position_of(begins[0][0].decode()):
             return
-        info = await store.client.info("memory")
+        info = await (await node_of(store.client, keys.log)).info("memory")
         log_bytes = int(await store.client.execute_command("MEMORY", "USAGE", keys.log) or 0)
     maximum = int(info["maxmemory"])
     allowed = maximum * store.bounds.watermark_percent // 100

@@ -5,6 +5,7 @@ processes that each say them do not add up to more: the greatest of what they sa
 """
 
 import asyncio
+import math
 from typing import Any, Final
 
 from msgspec import Struct
@@ -12,6 +13,7 @@ from msgspec import Struct
 from core.effects import Counter
 from core.errors import StoreNotReady
 from core.keys import ShardKeys
+from core.nodes import primaries
 from core.redis import answering
 from core.roster import Crew, Roster
 from core.store import EventStore
@@ -80,9 +82,13 @@ def _capacity(crew: Crew) -> dict[str, int]:
 
 
 async def _memory(store: EventStore) -> Memory:
+    """That of the server; in a cluster of the one that is fullest, as that one refuses jobs first."""
     async with answering():
-        info = await store.client.info("memory")
-    return Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)) or None)
+        infos = [await node.info("memory") for node in await primaries(store.client)]
+    of_each = [
+        Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)) or None) for info in infos
+    ]
+    return max(of_each, key=lambda one: (one.used / (one.maximum or math.inf), one.used))
 
 
 async def _log_entries(store: EventStore) -> int:

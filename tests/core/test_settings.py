@@ -261,7 +261,7 @@ def test_what_is_no_address_is_refused_rather_than_never_matched(text: str, why:
 @pytest.mark.parametrize(
     ("name", "takes"),
     [
-        ("REDIS_URL", "redis:// or rediss:// or unix://"),
+        ("REDIS_URL", "redis:// or rediss:// or unix:// or redis-cluster:// or rediss-cluster://"),
         ("UPSTREAM_URL", "http:// or https:// or echo:"),
     ],
 )

@@ -22,7 +22,7 @@ def said(facts: Facts, box: str) -> Any:
 
 def test_with_evidence_for_all_of_it_every_box_passes() -> None:
     assert {one.box: one.said for one in check(HEALTHY) if one.said.verdict is not PASS} == {}
-    assert len(check(HEALTHY)) == 25
+    assert len(check(HEALTHY)) == 26
     assert all(one.said.evidence for one in check(HEALTHY))
 
 
@@ -84,6 +84,7 @@ CASES = [
     ("isolation", FAIL, but("probe", connected=True), "connected"),
     ("rate-limit", FAIL, but("public", statuses={200: 60}), "none of 60"),
     ("rate-limit", PASS, but("store", unlimited_keys=0), "each of 2 API keys"),
+    ("spread", WARN, but("store", nodes=3, shards=1, idle=("10.0.0.2:6379",)), "10.0.0.2:6379"),
     ("eviction", FAIL, but("redis", policy="allkeys-lru"), "deletes jobs"),
     ("memory", FAIL, but("redis", used_bytes=3.5 * GIB), "new jobs are refused"),
     ("memory", WARN, but("redis", used_bytes=3 * GIB), "75%"),

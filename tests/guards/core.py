@@ -47,7 +47,7 @@ GUARDS = (
     ),
     Guard(
         "our own limit for Redis's answers",
-        "core/redis.py",
+        "core/connections.py",
         "socket_timeout=None,",
         "socket_timeout=REPLY_TIMEOUT_SECONDS,",
         "tests/store/test_append.py",
@@ -103,14 +103,14 @@ GUARDS = (
     ),
     Guard(
         "trouble: a client leaves a replica",
-        "core/redis.py",
+        "core/connections.py",
         "_A_REPLICA: Final = (exceptions.ReadOnlyError, exceptions.MasterDownError)",
         "_A_REPLICA: Final = (ZeroDivisionError,)",
         "tests/trouble/test_failover.py",
     ),
     Guard(
         "trouble: a pipeline leaves a replica",
-        "core/redis.py",
+        "core/connections.py",
         "return _Pipeline(self.connection_pool",
         "return Pipeline(self.connection_pool",
         "tests/trouble/test_failover.py",

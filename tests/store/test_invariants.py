@@ -29,6 +29,7 @@ from core.commands import (
 from core.errors import Conflict, NotOwner
 from core.events import ErrorKind, JobError, LostBecause, Priority, Timings
 from core.job import CommandRefused, decide
+from core.nodes import primaries
 from core.records import Bounds
 from core.redis import connect
 from core.roster import Roster
@@ -83,7 +84,8 @@ class Writers(RuleBasedStateMachine):
 
     async def open(self) -> None:
         self.clients = [connect(self.url) for _ in range(3)]
-        await self.clients[0].flushall()
+        for node in await primaries(self.clients[0]):
+            await node.flushall()
         await migrate(self.clients[0], self.shards)
         self.stores = [EventStore(client, self.shards, Bounds()) for client in self.clients]
         self.claims = {
