@@ -52,7 +52,7 @@ async def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--context", type=int, default=16_384, help="tokens of a request's cache")
-    parser.add_argument("--slots", type=int, default=64, help="requests that the server runs")
+    parser.add_argument("--slots", type=int, default=32, help="requests that the server runs")
     parser.add_argument("--preallocated", action="store_true", help="take all caches at the start")
     parser.add_argument("--most", type=int, default=32, help="of respool calibrate")
     parser.add_argument("--seconds", type=float, default=4.0, help="of respool calibrate")
