@@ -90,9 +90,10 @@ async def _take(
     until, said = loop.time() + wait_seconds, ""
     while True:
         async with answering():
-            if await client.set(lock.key, token, nx=True, px=LOCK_MS):
-                return
-            holder = _holder(await client.get(lock.key))
+            held = await client.set(lock.key, token, nx=True, px=LOCK_MS, get=True)
+        if held is None:
+            return
+        holder = _holder(held)
         if loop.time() >= until:
             raise StoreUnavailable(
                 f"{holder} is {lock.doing} the store; try again once it is through"
@@ -103,9 +104,9 @@ async def _take(
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _holder(token: bytes | str | None) -> str:
+def _holder(token: object) -> str:
     """Who holds the lock, in words. Earlier releases did not say."""
-    text = token.decode(errors="replace") if isinstance(token, bytes) else token or ""
+    text = token.decode(errors="replace") if isinstance(token, bytes) else str(token)
     match text.split(" ", 2):
         case [_, pid, host]:
             return f"process {pid} on {host}"
