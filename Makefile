@@ -9,7 +9,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install demo run test stack simulation chaos mutation check format bench lock clean
+.PHONY: help install demo run test stack cluster simulation chaos mutation check format bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,10 +37,13 @@ run: install ## Start everything on this machine; UPSTREAM_URL=http://... for a 
 	@exec $(BIN)/respool up
 
 test: install ## Run every test that this machine can run
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 stack: install ## Run the deployment of compose.yaml in containers, and break it (minutes; needs a container engine)
 	STACK=1 $(BIN)/python -m pytest tests/containers/test_stack.py
+
+cluster: install ## Run the store's suite and the product on a Redis Cluster, of Valkey and of Redis (2 minutes)
+	CLUSTER=1 $(BIN)/python -m pytest tests/clustered --numprocesses 2
 
 simulation: install ## Play seeded storms of faults for an hour; HOURS=8 for longer
 	$(BIN)/python -m tests.simulation --hours $(HOURS)
