@@ -1,5 +1,6 @@
 """What every test may ask for: a store on a real server, emptied before each test."""
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
@@ -19,6 +20,13 @@ settings.register_profile("no-shrinking", phases=(Phase.explicit, Phase.generate
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 OpenStore = Callable[..., Coroutine[Any, Any, EventStore]]
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector leave alone what all tests share: looking through it took a tenth of their time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="session", params=["valkey"])
