@@ -75,7 +75,8 @@ async def test_a_store_that_was_lost_under_load_comes_back_with_all_that_was_ack
     shutil.rmtree(lost)
     await client.aclose()
 
-    with running(appending(kind, new)) as server:
+    # A millisecond a key to write its file: who does not wait for that finds nothing afterwards.
+    with running(appending(kind, new, "--rdb-key-save-delay", "1000")) as server:
         environment["REDIS_URL"] = server.url
         check, restore, verify, back_up = steps("sh")
         assert ".rdb: OK" in run(check, tmp_path, **environment).stdout

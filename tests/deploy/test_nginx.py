@@ -119,6 +119,20 @@ async def test_tokens_pass_one_by_one_and_a_caller_that_leaves_ends_its_generati
             await asyncio.wait_for(told.left.wait(), 20)
 
 
+async def test_nothing_is_held_back_that_does_not_ask_for_it_either(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    told = Told()
+    async with serving(told.answer) as gateway:
+        ports = [httpx.URL(gateway.url).port or 0, free_port(), free_port()]
+        with in_front_of(ports, tmp_path, certificate) as nginx:
+            async with nginx.client() as http:
+                told.words.put_nowait("first")
+                async with http.stream("POST", "/v1/chat/completions", json=TOLD) as answer:
+                    assert "x-accel-buffering" not in answer.headers
+                    assert await asyncio.wait_for(_next_word(answer.aiter_lines()), 20) == "first"
+
+
 async def _next_word(lines: Any) -> str:
     async for line in lines:
         if line.startswith("data: "):
