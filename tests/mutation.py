@@ -96,7 +96,8 @@ def _passes(tests: str, copy: Path) -> bool:
             cwd=copy,
             env=os.environ
             | {"PYTHONPATH": str(copy), "HYPOTHESIS_PROFILE": "no-shrinking"}
-            | {"PYTEST_XDIST_WORKER": copy.name},  # For ports of its own.
+            | {"PYTEST_XDIST_WORKER": copy.name}  # For ports of its own.
+            | {"PYTHONDONTWRITEBYTECODE": "1"},  # A file compiled with a guard is none without it.
             capture_output=True,
             timeout=TEST_SECONDS_MAX,
             check=False,

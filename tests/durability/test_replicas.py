@@ -125,7 +125,7 @@ async def test_a_replica_that_comes_back_in_time_is_waited_for(
 async def test_an_ending_is_not_acknowledged_without_the_replica_and_stands(
     pair: Pair, opened: OpenStore
 ) -> None:
-    store = await opened(pair.primary.url, Durability.REPLICATED, patience_seconds=1.0)
+    store = await opened(pair.primary.url, Durability.REPLICATED, patience_seconds=3.0)
     await pair.until_connected()
     job = await a_job(store)
     pair.replica.send(signal.SIGSTOP)
