@@ -1,10 +1,11 @@
 """What metrics and the lines of jobs cost: the engine and a gateway, with and without.
 
-    python -m benchmarks.watching --rounds 5
+    python -m benchmarks.watching --rounds 15
     python -m benchmarks.watching --only gateway      one part: engine or gateway
 
 Rounds alternate between neither, metrics alone (LOG_LEVEL=error) and both (LOG_LEVEL=info, LOG_FORMAT=json),
-which is what roles do by default. Medians are compared, in brackets as parts of those with neither.
+which is what roles do by default. What is shown are medians; in brackets, the median of each figure's part
+of that with neither in the same round, as a shared machine is slower in one minute than in the next.
 
 The engine's jobs are no-ops, so that all there is besides is the engine; its CPU time is that of the
 submitting or the working process less what it takes to start. The gateway is an API, a worker and a Redis
@@ -48,7 +49,7 @@ def main() -> None:
     parts: dict[str, Part] = {"engine": engine, "gateway": gateway}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=parts, help="one part instead of both")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each is measured")
     arguments = parser.parse_args()
     if arguments.only != "engine" and not has_wrk():
         raise SystemExit(
@@ -71,21 +72,20 @@ def _compare(measure: Callable[[str], Measured], rounds: int) -> None:
             samples[mode].append(measure(mode))
             shown = ", ".join(f"{what} {value:,.2f}" for what, value in samples[mode][-1].items())
             print(f"{mode}: {shown}", flush=True)
-    medians = {mode: _medians(of_mode) for mode, of_mode in samples.items()}
-    without = medians["neither"]
-    print(f"\n| | {' | '.join(without)} |\n|---|{'---|' * len(without)}")
-    for mode, values in medians.items():
-        cells = (_cell(value, without[what]) for what, value in values.items())
+    without = samples["neither"]
+    print(f"\n| | {' | '.join(without[0])} |\n|---|{'---|' * len(without[0])}")
+    for mode, of_mode in samples.items():
+        cells = (_cell(of_mode, without, what) for what in of_mode[0])
         print(f"| {mode} | {' | '.join(cells)} |")
 
 
-def _medians(rounds: list[Measured]) -> Measured:
-    return {what: statistics.median(one[what] for one in rounds) for what in rounds[0]}
-
-
-def _cell(value: float, without: float) -> str:
+def _cell(rounds: list[Measured], without: list[Measured], what: str) -> str:
+    value = statistics.median(one[what] for one in rounds)
     shown = f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-    return f"{shown} ({value / without:.2f})" if without else shown
+    parts = [
+        one[what] / other[what] for one, other in zip(rounds, without, strict=True) if other[what]
+    ]
+    return f"{shown} ({statistics.median(parts):.2f})" if parts else shown
 
 
 def engine(stack: ExitStack) -> Callable[[str], Measured]:
