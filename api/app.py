@@ -81,6 +81,16 @@ async def _background(desk: Desk, keyring: Keyring) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _defaults(settings: Settings) -> Defaults:
+    return Defaults(
+        attempts_max=settings.max_attempts,
+        timeout_ms=settings.job_timeout_seconds * 1_000,
+        wait_max_seconds=settings.sync_timeout_seconds,
+        streams_max=settings.stream_limit,
+        stall_seconds=settings.stream_stall_seconds,
+    )
+
+
 def create_app(
     store: EventStore,
     bells: Bells,
@@ -93,14 +103,7 @@ def create_app(
     `is_ready` has its say in `/readyz`, for what else runs in this process; `expose` says what is at
     `/metrics`.
     """
-    defaults = Defaults(
-        attempts_max=settings.max_attempts,
-        timeout_ms=settings.job_timeout_seconds * 1_000,
-        wait_max_seconds=settings.sync_timeout_seconds,
-        streams_max=settings.stream_limit,
-        stall_seconds=settings.stream_stall_seconds,
-    )
-    desk = Desk(store, bells, defaults, is_ready)
+    desk = Desk(store, bells, _defaults(settings), is_ready)
     keyring = Keyring(KeyBook(store.client), bells, settings.openai_api_key)
 
     def desk_of(request: Request[Any, Any, Any]) -> Desk:

@@ -61,7 +61,7 @@ def forget_command(
         return
     ended = [job for job, life in meant.lives.items() if not life.is_open]
     if ended and not yes:
-        click.confirm(f"forget {len(ended):,} jobs for good?", abort=True, err=True)
+        click.confirm(f"forget {_jobs(len(ended))} for good?", abort=True, err=True)
     done, rewritten = run(_forget(who, Forget(by, reason)))
     if as_json:
         print_json(msgspec.to_builtins(done))
@@ -146,7 +146,7 @@ def _tell_meant(meant: Selection, *, as_json: bool) -> None:
     for job in of_kind["jobs"]:
         click.echo(job)
     click.echo(
-        f"{len(of_kind['jobs']):,} jobs would be forgotten; {len(of_kind['before']):,} were before, "
+        f"{_jobs(len(of_kind['jobs']))} would be forgotten; {len(of_kind['before']):,} were before, "
         f"{len(of_kind['open']):,} have not ended",
         err=True,
     )
@@ -154,7 +154,7 @@ def _tell_meant(meant: Selection, *, as_json: bool) -> None:
 
 def _tell_done(done: Forgotten) -> None:
     click.echo(
-        f"{done.jobs:,} jobs are forgotten: content was taken out of {done.entries_in_log:,} entries of the "
+        f"forgot {_jobs(done.jobs)}: content was taken out of {done.entries_in_log:,} entries of the "
         f"log and {done.entries_in_archive:,} of the archive ({done.segments:,} segments)"
     )
     for job in done.open:
@@ -163,3 +163,7 @@ def _tell_done(done: Forgotten) -> None:
         click.echo(f"left: {what}", err=True)
     if done.jobs:
         click.echo(_ELSEWHERE, err=True)
+
+
+def _jobs(number: int) -> str:
+    return f"{number:,} job{'s' if number != 1 else ''}"

@@ -72,7 +72,7 @@ def test_every_role_and_command_gets_there(
         until_ok(f"{api_url}/readyz")
         does("submit", "--model", "echo", "--watch", "hi", RESPOOL_URL=api_url)
         assert "completed" in does("jobs", "--json", RESPOOL_URL=api_url)
-        assert "1 jobs are forgotten" in does("forget", "--tenant", "default", "--yes")
+        assert "forgot 1 job:" in does("forget", "--tenant", "default", "--yes")
     does("keys", "make", "batch")
     does("projector", "--check")
     does("replay", "state", "--at", "0s ago")

@@ -62,7 +62,7 @@ async def test_a_tenants_content_goes_out_of_log_archive_and_redis_own_files(
     assert is_on_disk(tmp_path / "archive")
     said = await respool_forget("--tenant", "acme", "--yes", "--reason", "ticket 7", **where)
     assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("9 jobs are forgotten: content was taken out of ")
+    assert said.stdout.startswith("forgot 9 jobs: content was taken out of ")
     assert "backups made before now still have it" in said.stderr
     assert not is_on_disk(tmp_path / "archive")
     assert not await is_in_redis(emptied)
