@@ -1,17 +1,11 @@
 """`/docs` shows all operations in a real browser that reaches nothing but this machine."""
 
-import asyncio
 import re
-import shutil
 from pathlib import Path
-
-import pytest
 
 from tests.api.conftest import Api
 from tests.api.errors import error_of
-
-BROWSER = shutil.which("chromium")
-_SECONDS = 60.0
+from tests.browser import in_browser, needs_browser
 
 
 async def test_the_page_and_its_files_are_ours(api: Api) -> None:
@@ -49,7 +43,7 @@ async def test_there_is_nothing_else_below_it(api: Api) -> None:
         error_of(await api.http.get(path), 404, "not_found")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium (Debian: apt-get install chromium)")
+@needs_browser
 async def test_a_browser_without_a_network_shows_every_operation(api: Api, tmp_path: Path) -> None:
     document = (await api.http.get("/openapi.json")).json()
     shown, said = await in_browser(f"{api.http.base_url}/docs", tmp_path)
@@ -59,26 +53,3 @@ async def test_a_browser_without_a_network_shows_every_operation(api: Api, tmp_p
             assert operation["summary"][:20] in shown
     assert "Content Security Policy" not in said
     assert "CONSOLE" not in said, said
-
-
-async def in_browser(url: str, folder: Path) -> tuple[str, str]:
-    """The page once its scripts have run, and what the browser said of it."""
-    assert BROWSER is not None
-    browser = await asyncio.create_subprocess_exec(
-        BROWSER,
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "--disable-background-networking",
-        *(f"--user-data-dir={folder}", "--enable-logging=stderr"),
-        *("--virtual-time-budget=20000", "--dump-dom", url),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(_SECONDS):
-            shown, said = await browser.communicate()
-    finally:
-        if browser.returncode is None:
-            browser.kill()
-            await browser.wait()
-    return shown.decode(), said.decode()

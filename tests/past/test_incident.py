@@ -1,13 +1,26 @@
 """The report of an incident, held against what its makers did."""
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import in_browser, needs_browser
 from tests.past.incident import BURST, LEASE_SECONDS, SLOTS, WORKERS, Incident
 from tests.past.looks import look, span, timeline_of
+
+POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
+MEASURE = """<script>
+  const sizes = [...document.querySelectorAll("figure svg")].map(plot => {
+    const { width, height } = plot.getBoundingClientRect();
+    return [width, height];
+  });
+  const page = document.documentElement.scrollWidth;
+  document.body.dataset.measured = JSON.stringify([sizes, page, window.innerWidth]);
+</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +90,26 @@ def test_it_is_one_page_with_its_plots_in_it(played: Incident, tmp_path: Path) -
     assert html.count("<svg") == html.count("<figcaption>") == 5
     assert played.poisoned in html
     assert "src=" not in html, "it needs nothing from elsewhere"
+
+
+@needs_browser
+async def test_a_browser_shows_every_plot_and_nothing_runs_over_the_edge(
+    played: Incident, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="the plots need matplotlib: respool[report]")
+    path = tmp_path / "incident.html"
+    look(played, "incident", *span(played), "-o", str(path))
+    shown, said = await in_browser(path.as_uri(), tmp_path / "as it is")
+    assert played.poisoned in shown
+    assert "CONSOLE" not in said, said
+
+    measured = path.with_name("measured.html")  # The page itself lets no script run.
+    html = path.read_text("utf-8")
+    assert html.count(POLICY) == 1
+    measured.write_text(html.replace(POLICY, "") + MEASURE, "utf-8")
+    shown, _ = await in_browser(measured.as_uri(), tmp_path / "measured")
+    [found] = re.findall(r'data-measured="([^"]+)"', shown)
+    plots, page, window = json.loads(unescape(found))
+    assert len(plots) == 5
+    assert all(width > 300 and height > 80 for width, height in plots), plots
+    assert page <= window
