@@ -150,10 +150,8 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
     match event:  # The most frequent first: each that does not match takes its time.
         case events.Submitted():
             return _submitted(event)
-        case events.Claimed(claim=claim, worker=worker):
-            lane = job.lane if isinstance(job, Queued) else Lane.NORMAL
-            claimed = _known(job).version + 1
-            return _become(job, Running, claims=claim, claimed=claimed, worker=worker, lane=lane)
+        case events.Claimed():
+            return _claimed(job, event.claim, event.worker)
         case events.Completed():
             return _become(job, states.Completed)
         case events.Enqueued():
@@ -184,22 +182,54 @@ def evolve(job: Job | None, event: JobEvent) -> Job:
             assert_never(event)
 
 
-def _submitted(event: events.Submitted) -> Scheduled | Queued:
+def _submitted(event: events.Submitted) -> Job:
+    return _first(
+        event.delay_ms > 0,
+        event.queue,
+        event.model,
+        event.kind,
+        event.priority,
+        event.tenant,
+        event.key,
+        event.timeout_ms,
+        event.attempts_max,
+        event.deadline_ms,
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _first(
+    is_later: bool,
+    queue: str,
+    model: str,
+    kind: events.Kind,
+    priority: Priority,
+    tenant: str,
+    key: str | None,
+    timeout_ms: int,
+    attempts_max: int,
+    deadline_ms: int | None,
+) -> Job:
     known: dict[str, Any] = {
         "version": 1,
-        "queue": event.queue,
-        "model": event.model,
-        "kind": event.kind,
-        "priority": event.priority,
-        "tenant": event.tenant,
-        "key": event.key,
-        "timeout_ms": event.timeout_ms,
-        "attempts_max": event.attempts_max,
-        "deadline_ms": event.deadline_ms,
+        "queue": queue,
+        "model": model,
+        "kind": kind,
+        "priority": priority,
+        "tenant": tenant,
+        "key": key,
+        "timeout_ms": timeout_ms,
+        "attempts_max": attempts_max,
+        "deadline_ms": deadline_ms,
     }
-    if event.delay_ms > 0:
-        return Scheduled(**known)
-    return Queued(**known, lane=_LANES[event.priority])
+    return Scheduled(**known) if is_later else Queued(**known, lane=_LANES[priority])
+
+
+@lru_cache(maxsize=10_000)
+def _claimed(job: Job | None, claim: int, worker: str) -> Job:
+    lane = job.lane if isinstance(job, Queued) else Lane.NORMAL
+    claimed = _known(job).version + 1
+    return _become(job, Running, claims=claim, claimed=claimed, worker=worker, lane=lane)
 
 
 def _cancel_requested(job: Job | None, event: events.CancelRequested) -> Job:

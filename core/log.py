@@ -1,6 +1,7 @@
 """Entries of the log, and the only reading of what Redis says of them."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Final, get_args
 
 import msgspec
@@ -35,7 +36,12 @@ class LogEntry(Struct, frozen=True):
 
 def tag_of(event: Event) -> str:
     """An event's name on the wire."""
-    return str(event.__struct_config__.tag)
+    return _tag(type(event))
+
+
+@cache
+def _tag(kind: type[Event]) -> str:
+    return str(kind.__struct_config__.tag)
 
 
 def decode_event(
@@ -82,13 +88,18 @@ def entry_of(raw: Sequence[Any]) -> LogEntry:
         subject=fields[b"j"].decode(),
         version=int(fields[b"v"]),
         operation=fields[b"o"].decode(),
-        event=decode_event(
-            fields[b"t"].decode(),
-            fields[b"d"],
-            int(fields[b"s"]),
-            int(fields[b"r"]) if b"r" in fields else None,
-        ),
+        event=_event_in(fields),
     )
+
+
+def _event_in(fields: dict[bytes, bytes]) -> AnyEvent:
+    tag, data, schema = fields[b"t"].decode(), fields[b"d"], fields[b"s"]
+    if schema == _TODAY:
+        return decode_event(tag, data)
+    return decode_event(tag, data, int(schema), int(fields[b"r"]) if b"r" in fields else None)
+
+
+_TODAY: Final = str(SCHEMA).encode()
 
 
 def submitted_in(raw: Sequence[Any] | None) -> Submitted | None:

@@ -6,6 +6,7 @@ their events.
 """
 
 from enum import StrEnum
+from functools import cache
 
 from msgspec import Struct
 
@@ -21,7 +22,7 @@ class Lane(StrEnum):
     LOW = "low"
 
 
-class _State(Struct, frozen=True, kw_only=True, tag_field="status", omit_defaults=True):
+class _State(Struct, frozen=True, kw_only=True, tag_field="status", omit_defaults=True, cache_hash=True):
     """What is known of a job in every state."""
 
     version: Ordinal  # How many events it has.
@@ -102,7 +103,12 @@ STATUSES: tuple[str, ...] = (
 
 def status_of(job: Job) -> str:
     """The state's name on the wire."""
-    return str(job.__struct_config__.tag)
+    return _tag(type(job))
+
+
+@cache
+def _tag(kind: type[Job]) -> str:
+    return str(kind.__struct_config__.tag)
 
 
 def has_ended(job: Job) -> bool:

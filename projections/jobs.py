@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from core.states import status_of
+from core.states import Job, status_of
 from projections.names import escaped, unescaped
 from projections.projection import Place, Projection
 from projections.rows import JobRow, Row
@@ -29,10 +29,10 @@ class Cell(Struct, frozen=True):
     model: str
 
 
-@lru_cache(maxsize=65_536)
-def cell_key(status: str, queue: str, tenant: str, model: str) -> str:
-    """The name of a cell."""
-    return f"{CELL}{status}:{queue}:{escaped(tenant)}:{model}"
+@lru_cache(maxsize=10_000)
+def cell_key(job: Job) -> str:
+    """The name of a job's cell."""
+    return f"{CELL}{status_of(job)}:{job.queue}:{escaped(job.tenant)}:{job.model}"
 
 
 def cell_of(key: str) -> Cell:
@@ -56,10 +56,8 @@ def _places(row: Row) -> tuple[Place, ...]:
     ended = () if ended_ms is None else ((ENDED, row.subject, ended_ms),)
     if not isinstance(row, JobRow):
         return ended
-    job = row.job
-    cell = cell_key(status_of(job), job.queue, job.tenant, job.model)
     member = member_of(row.created_ms, row.id)
-    return ((cell, member, 0), (ALL, member, 0), *ended)
+    return ((cell_key(row.job), member, 0), (ALL, member, 0), *ended)
 
 
 JOBS = Projection(name="jobs", version=2, places=_places)

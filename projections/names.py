@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from projections.rows import JobRow
+from core.states import Job
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -19,21 +19,13 @@ def unescaped(part: str) -> str:
     return part.replace("%3A", ":").replace("%25", "%")
 
 
-def by_queue(row: JobRow, what: str) -> str:
+@lru_cache(maxsize=10_000)
+def by_queue(job: Job, what: str) -> str:
     """The field that counts `what` for a job's queue and model."""
-    return _by_queue(row.job.queue, what, row.job.model)
+    return f"{job.queue}:{what}:{job.model}"
 
 
-def by_tenant(row: JobRow, what: str) -> str:
+@lru_cache(maxsize=10_000)
+def by_tenant(job: Job, what: str) -> str:
     """The field that counts `what` for a job's tenant and model."""
-    return _by_tenant(row.job.tenant, what, row.job.model)
-
-
-@lru_cache(maxsize=65_536)
-def _by_queue(queue: str, what: str, model: str) -> str:
-    return f"{queue}:{what}:{model}"
-
-
-@lru_cache(maxsize=65_536)
-def _by_tenant(tenant: str, what: str, model: str) -> str:
-    return f"{escaped(tenant)}:{what}:{model}"
+    return f"{escaped(job.tenant)}:{what}:{job.model}"

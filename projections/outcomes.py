@@ -9,20 +9,20 @@ HOURLY = Series("outcomes", HOUR_MS, 7 * DAY_MS)
 
 
 def _ended(step: Step) -> tuple[Count, ...]:
-    return ((HOURLY, by_queue(step.after, tag_of(step.event)), 1),)
+    return ((HOURLY, by_queue(step.after.job, tag_of(step.event)), 1),)
 
 
 def _went_wrong(step: Step) -> tuple[Count, ...]:
     if not isinstance(step.event, AttemptFailed | Failed):
         return ()
     what = f"{tag_of(step.event)}.{step.event.error.kind}"
-    return ((HOURLY, by_queue(step.after, what), 1),)
+    return ((HOURLY, by_queue(step.after.job, what), 1),)
 
 
 def _lost(step: Step) -> tuple[Count, ...]:
     if not isinstance(step.event, AttemptLost):
         return ()
-    return ((HOURLY, by_queue(step.after, f"attempt_lost.{step.event.why}"), 1),)
+    return ((HOURLY, by_queue(step.after.job, f"attempt_lost.{step.event.why}"), 1),)
 
 
 OUTCOMES = Projection(

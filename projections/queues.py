@@ -54,7 +54,7 @@ def _gauges(row: Row) -> tuple[Gauge, ...]:
 
 
 def _arrived(step: Step) -> tuple[Count, ...]:
-    return ((PULSE, by_queue(step.after, "arrived"), 1),)
+    return ((PULSE, by_queue(step.after.job, "arrived"), 1),)
 
 
 def _claimed(step: Step) -> tuple[Count, ...]:
@@ -62,7 +62,7 @@ def _claimed(step: Step) -> tuple[Count, ...]:
 
 
 def _finished(step: Step) -> tuple[Count, ...]:
-    return ((PULSE, by_queue(step.after, "finished"), 1), *_took(step, Running, "run"))
+    return ((PULSE, by_queue(step.after.job, "finished"), 1), *_took(step, Running, "run"))
 
 
 def _attempted(step: Step) -> tuple[Count, ...]:
@@ -75,7 +75,7 @@ def _took(step: Step, state: type[Job], what: str) -> tuple[Count, ...]:
     if before is None or type(before.job) is not state:
         return ()
     bucket = bisect_left(BOUNDS_MS, step.at_ms - before.since_ms)
-    return ((PULSE, by_queue(before, _BUCKETS[what][bucket]), 1),)
+    return ((PULSE, by_queue(before.job, _BUCKETS[what][bucket]), 1),)
 
 
 def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:

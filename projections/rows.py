@@ -155,14 +155,16 @@ def _job(row: JobRow | None, entry: LogEntry) -> JobRow:
     if row is None:
         if not isinstance(event, Submitted):
             raise Unfoldable(f"entry {entry.id} begins job {entry.subject}, and is no submission")
+        job = evolve(None, event)
+        due_ms = at_ms + event.delay_ms if type(job) is Scheduled else None
         return JobRow(
-            id=entry.subject,
-            job=(job := evolve(None, event)),
-            created_ms=at_ms,
-            since_ms=at_ms,
-            log_id=entry.id,
-            line=entry.sequence,
-            due_ms=at_ms + event.delay_ms if isinstance(job, Scheduled) else None,
+            entry.subject,
+            job,
+            at_ms,
+            at_ms,
+            entry.id,
+            entry.sequence,
+            due_ms=due_ms,
             metadata=event.metadata,
         )
     job = evolve(row.job, event)

@@ -8,23 +8,23 @@ DAILY = Series("usage", DAY_MS, 400 * DAY_MS)
 
 
 def _requested(step: Step) -> tuple[Count, ...]:
-    return ((DAILY, by_tenant(step.after, "requests"), 1),)
+    return ((DAILY, by_tenant(step.after.job, "requests"), 1),)
 
 
 def _completed(step: Step) -> tuple[Count, ...]:
-    completed = (DAILY, by_tenant(step.after, "completed"), 1)
+    completed = (DAILY, by_tenant(step.after.job, "completed"), 1)
     if not isinstance(step.event, Completed) or step.event.usage is None:
         return (completed,)
     used = step.event.usage
     return (
         completed,
-        (DAILY, by_tenant(step.after, "prompt_tokens"), used.prompt_tokens),
-        (DAILY, by_tenant(step.after, "completion_tokens"), used.completion_tokens),
+        (DAILY, by_tenant(step.after.job, "prompt_tokens"), used.prompt_tokens),
+        (DAILY, by_tenant(step.after.job, "completion_tokens"), used.completion_tokens),
     )
 
 
 def _failed(step: Step) -> tuple[Count, ...]:
-    return ((DAILY, by_tenant(step.after, "failed"), 1),)
+    return ((DAILY, by_tenant(step.after.job, "failed"), 1),)
 
 
 USAGE = Projection(

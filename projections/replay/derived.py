@@ -2,7 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from msgspec import Struct
 
@@ -17,11 +17,16 @@ from projections.rows import JobRow, QueueRow, Row, WorkerRow
 class Derived(Struct):
     """One subject, as it should be. Texts are as Redis has them."""
 
-    fields: dict[str, str]  # Of the head, all but the lane entry.
+    head: dict[bytes, bytes]  # All but the lane entry.
     timers: dict[str, int]
     lane: LaneName | None  # Where it has an entry.
     worker: str | None  # For whom that is pending; None: perhaps for somebody.
     ended_ms: int | None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The head as text."""
+        return {name.decode(): value.decode() for name, value in self.head.items()}
 
 
 NOTHING = Derived({}, {}, None, None, None)
@@ -30,29 +35,33 @@ NOTHING = Derived({}, {}, None, None, None)
 def derived(row: Row, log_ids: Sequence[str]) -> Derived:
     """What should be there of a subject; `log_ids` are those of its versions."""
     state = row.job if isinstance(row, JobRow) else _state(row)
-    fields = dict(_fields_of(state))
-    for version, log_id in enumerate(log_ids, 1):
-        fields[str(version)] = log_id
+    head = _head_of(state) | dict(zip(_versions(len(log_ids)), map(str.encode, log_ids), strict=True))
     timers: dict[str, int] = {}
     lane = worker = None
     if isinstance(row, JobRow):
         timers = _timers(row, log_ids)
         for timer, due_ms in timers.items():
-            fields[f"{timer}_at"] = str(due_ms)
+            head[f"{timer}_at".encode()] = str(due_ms).encode()
         job = row.job
         if type(job) is Queued or type(job) is Running:
             lane = LaneName(job.lane, job.queue, job.model)
         if type(job) is Running:
             worker = job.worker
-    return Derived(fields, timers, lane, worker, row.ended_ms)
+    return Derived(head, timers, lane, worker, row.ended_ms)
 
 
 @lru_cache(maxsize=10_000)
-def _fields_of(state: Struct) -> dict[str, str]:
+def _head_of(state: Struct) -> dict[bytes, bytes]:
     """A state as a head has it. Jobs of one kind that had one life each are many, and all the same."""
     flat, _ = changes(None, state)
-    fields = {str(name): str(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    return fields | {name: str(value) for name, value in stamp().items()}
+    pairs = [*zip(flat[::2], flat[1::2], strict=True), *stamp().items()]
+    return {str(name).encode(): str(value).encode() for name, value in pairs}
+
+
+@cache
+def _versions(count: int) -> tuple[bytes, ...]:
+    """The fields of so many versions."""
+    return tuple(str(version).encode() for version in range(1, count + 1))
 
 
 def _state(row: WorkerRow | QueueRow) -> Struct:

@@ -1,6 +1,7 @@
 """What verify reads from Redis, in pages, the next one asked for while one is being worked on."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from projections.replay.subjects import Seen, SeenHead, head_seen, seen_of, text
 LOG_PAGE: Final = 500
 SUBJECTS_PAGE: Final = 300
 _ITEMS_PAGE: Final = 500
+_HEADS_AHEAD: Final = 3  # Pages: Redis takes as long to find heads as we take to compare them.
 _TURNS_TO_SEND: Final = 4  # Of the event loop, to take a connection and write to it.
 
 Answer = TypeVar("Answer")
@@ -79,19 +81,31 @@ def log_pages(
     return _pages(ask, after)
 
 
-def heads(store: EventStore, keys: ShardKeys, subjects: Sequence[str]) -> AsyncIterator[Heads]:
+async def heads(
+    store: EventStore, keys: ShardKeys, subjects: Sequence[str]
+) -> AsyncGenerator[Heads, None]:
     """The heads of all of these subjects, page by page. Raises StoreUnavailable."""
 
-    async def ask(first: int) -> tuple[Heads, int | None]:
-        after = first + SUBJECTS_PAGE
-        page = subjects[first:after]
+    async def ask(page: Sequence[str]) -> Heads:
         now_ms, replies = await functions.call(
             store.client, "seen_heads", [keys.log], {"prefix": keys.prefix, "subjects": page}
         )
-        seen = [head_seen(subject, *reply) for subject, reply in zip(page, replies, strict=True)]
-        return Heads(now_ms, seen), after if after < len(subjects) else None
+        return Heads(
+            now_ms,
+            [head_seen(subject, *reply) for subject, reply in zip(page, replies, strict=True)],
+        )
 
-    return _pages(ask, 0)
+    begun: deque[asyncio.Task[Heads]] = deque()
+    try:
+        for first in range(0, len(subjects), SUBJECTS_PAGE):
+            begun.append(await _begun(ask(subjects[first : first + SUBJECTS_PAGE])))
+            if len(begun) == _HEADS_AHEAD:
+                yield await begun.popleft()
+        while begun:
+            yield await begun.popleft()
+    finally:
+        for asking in begun:
+            asking.cancel()
 
 
 async def look(
@@ -158,19 +172,18 @@ def pending_entries(
     return _pages(ask, "-")
 
 
-def scanned(store: EventStore, command: str, key: str) -> AsyncIterator[list[tuple[str, Any]]]:
+def scanned(store: EventStore, command: bytes, key: str) -> AsyncIterator[list[tuple[str, bytes]]]:
     """Everything in a hash (HSCAN) or a sorted set (ZSCAN), in pairs; some of it twice.
 
-    Raises StoreUnavailable.
+    Values and scores are as Redis has them: redis-py passes on what it gets for a command that it is
+    given in bytes, and else makes a float of each score. Raises StoreUnavailable.
     """
-    client: Any = store.client  # Its annotations cannot say that replies are bytes.
-    scan = client.hscan if command == "HSCAN" else client.zscan
 
-    async def ask(cursor: int) -> tuple[list[tuple[str, Any]], int | None]:
+    async def ask(cursor: int) -> tuple[list[tuple[str, bytes]], int | None]:
         async with answering():
-            after, page = await scan(key, cursor, count=_ITEMS_PAGE)
-        pairs = page.items() if isinstance(page, dict) else page
-        names = texts_of([name for name, _ in pairs])
-        return list(zip(names, (value for _, value in pairs), strict=True)), after or None
+            after, flat = await store.client.execute_command(
+                command, key, cursor, "COUNT", _ITEMS_PAGE
+            )
+        return list(zip(texts_of(flat[::2]), flat[1::2], strict=True)), int(after) or None
 
     return _pages(ask, 0)

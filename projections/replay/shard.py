@@ -52,7 +52,7 @@ class _Expected(Struct):
 
     def add(self, seen: SeenHead, should: Derived) -> None:
         """Expect what belongs to a subject."""
-        if should.lane is not None and "entry" in seen.fields:
+        if should.lane is not None and b"entry" in seen.head:
             entry, lane = seen.fields["entry"], str(should.lane)
             self.held[lane][entry] = seen.subject
             if should.worker is not None:
@@ -152,8 +152,8 @@ class Shard:
 
     async def _look_through_timers(self, expected: _Expected) -> None:
         there: dict[str, int] = {}
-        async for page in scanned(self.store, "ZSCAN", self.keys.timers):
-            there.update(page)
+        async for page in scanned(self.store, b"ZSCAN", self.keys.timers):
+            there.update((member, int(float(due_ms))) for member, due_ms in page)
         for member, _ in there.items() - expected.timers.items():
             subject, _, timer = member.partition(":")
             self.suspects[subject]
@@ -187,8 +187,9 @@ class Shard:
             self.concerned.add(seen.subject)
             found = []
         if not any(one.kind in (Kind.HEAD, Kind.ENTRY) for one in found):
-            lane = "{lane}:{queue}:{model}".format_map(defaultdict(str, seen.fields))
-            own = (lane, seen.fields.get("entry"))
+            fields = seen.fields
+            lane = "{lane}:{queue}:{model}".format_map(defaultdict(str, fields))
+            own = (lane, fields.get("entry"))
             for place in sorted(suspect.entries - {own}):
                 if holders[place] == seen.subject:
                     found.append(stray_entry(seen.subject, *place, at.shard))

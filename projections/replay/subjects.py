@@ -1,5 +1,6 @@
 """Holding what is stored of one subject against what the log says of it. Pure."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -15,8 +16,13 @@ class SeenHead(Struct):
     """A subject's head, as it is stored."""
 
     subject: str
-    fields: dict[str, str]  # Empty: there is none.
+    head: dict[bytes, bytes]  # Empty: there is none.
     expires_in_ms: int  # Redis's: -1 for never.
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The head as text."""
+        return dict(zip(texts_of(self.head), texts_of(self.head.values()), strict=True))
 
 
 class Seen(SeenHead):
@@ -29,12 +35,12 @@ class Seen(SeenHead):
 
 def head_seen(subject: str, flat: list[bytes], expires_in_ms: int) -> SeenHead:
     """Read what the function says of a head."""
-    return SeenHead(subject, _fields(flat), expires_in_ms)
+    return SeenHead(subject, _pairs(flat), expires_in_ms)
 
 
-def _fields(flat: list[bytes]) -> dict[str, str]:
-    texts = iter(texts_of(flat))
-    return dict(zip(texts, texts, strict=True))
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    items = iter(flat)
+    return dict(zip(items, items, strict=True))
 
 
 def seen_of(subject: str, reply: list[Any]) -> Seen:
@@ -47,7 +53,7 @@ def seen_of(subject: str, reply: list[Any]) -> Seen:
         timers[str(Timer.DEADLINE)] = int(float(deadline))
     return Seen(
         subject,
-        _fields(flat),
+        _pairs(flat),
         expires_in_ms,
         timers,
         holder and holder.decode(),
@@ -55,7 +61,7 @@ def seen_of(subject: str, reply: list[Any]) -> Seen:
     )
 
 
-def texts_of(items: list[bytes]) -> list[str]:
+def texts_of(items: Iterable[bytes]) -> list[str]:
     """Text as Redis has it."""
     try:
         return list(map(bytes.decode, items))
@@ -81,25 +87,23 @@ def differences(seen: Seen, should: Derived, at: Reference) -> list[Finding]:
 
 def head_differences(seen: SeenHead, should: Derived, at: Reference) -> list[Finding]:
     """What the head has that the log says otherwise."""
-    stored = seen.fields
-    if not stored:
+    if not seen.head:
         if should is NOTHING or _may_be_gone(should, at):
             return []
         why = "it has not ended" if should.ended_ms is None else "the retention is not over"
         return [_head(seen, "", None, _summary(should.fields), at, why)]
     if should is NOTHING:
-        return [_head(seen, "", _summary(stored), None, at, "the log does not know it")]
+        return [_head(seen, "", _summary(seen.fields), None, at, "the log does not know it")]
     has_expiry, has_ended = seen.expires_in_ms >= 0, should.ended_ms is not None
-    if stored == should.fields and should.lane is None and has_expiry == has_ended:
+    if seen.head == should.head and should.lane is None and has_expiry == has_ended:
         return []  # As nearly all are; what follows says how another one differs.
-    fields = _readable(stored)
-    entry = fields.pop("entry", None)
+    stored, expected_fields = _readable(seen.fields), should.fields
+    entry = stored.pop("entry", None)
     found = []
-    if fields != should.fields:
-        for name in sorted(fields.keys() | should.fields.keys()):
-            is_, expected = fields.get(name), should.fields.get(name)
-            if is_ != expected:
-                found.append(_head(seen, name, is_, expected, at))
+    for name in sorted(stored.keys() | expected_fields.keys()):
+        is_, expected = stored.get(name), expected_fields.get(name)
+        if is_ != expected:
+            found.append(_head(seen, name, is_, expected, at))
     if (entry is None) != (should.lane is None):
         expected = None if should.lane is None else f"an entry of lane {should.lane}"
         found.append(_head(seen, "entry", entry, expected, at))

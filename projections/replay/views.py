@@ -137,7 +137,7 @@ class _Comparing:
 
     async def rows(self, should: Changes, told: Told) -> list[Finding]:
         expected, seen, found = should.rows, set(), []
-        async for page in scanned(self._store, "HSCAN", self._view.keys.rows):
+        async for page in scanned(self._store, b"HSCAN", self._view.keys.rows):
             for subject, row in page:
                 seen.add(subject)
                 if expected.get(subject) != row:
@@ -192,41 +192,30 @@ class _Comparing:
     async def _compare(
         self, name: str, kind: str, expected: Mapping[str, int | None]
     ) -> list[Finding]:
-        stored: dict[str, Any] = {}
-        should: Mapping[str, Any] = expected
+        stored: dict[str, bytes] = {}
         if kind in _SCANS:
             async for page in scanned(self._store, _SCANS[kind], self._view.keys.named(name)):
                 stored.update(page)
-        if kind == "hash":
-            should = {member: str(value).encode() for member, value in expected.items()}
+        should = {member: str(value).encode() for member, value in expected.items()}
         if stored == should:
             return []
         return [
             _of_view(
                 self._shard,
                 f"{name} {member}",
-                _number(stored.get(member)),
-                _number(should.get(member)),
+                _text(stored.get(member)),
+                _text(should.get(member)),
             )
             for member in sorted(stored.keys() | should.keys())
             if stored.get(member) != should.get(member)
         ]
 
 
-_SCANS: Final = {"zset": "ZSCAN", "hash": "HSCAN"}
+_SCANS: Final = {"zset": b"ZSCAN", "hash": b"HSCAN"}
 
 
-def _number(value: Any) -> str | None:
-    """A score or a counter as text; a whole score without its point."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return None if value is None else str(value)
-
-
-def _text(row: bytes | None) -> str | None:
-    return None if row is None else row.decode(errors="replace")
+def _text(stored: bytes | None) -> str | None:
+    return None if stored is None else stored.decode(errors="replace")
 
 
 def _of_view(shard: Shard, name: str, stored: str | None, expected: str | None) -> Finding:
