@@ -36,11 +36,12 @@ class LogEntry(Struct, frozen=True):
 
 def tag_of(event: Event) -> str:
     """An event's name on the wire."""
-    return _tag(type(event))
+    return tag_of_type(type(event))
 
 
 @cache
-def _tag(kind: type[Event]) -> str:
+def tag_of_type(kind: type[Event]) -> str:
+    """The name on the wire of all events of a type."""
     return str(kind.__struct_config__.tag)
 
 

@@ -6,13 +6,14 @@ itself is the changes of one batch: the whole log. That is what `respool replay 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct, field
 
-from core.events import Redacted
+from core.events import AnyEvent, Redacted
 from core.log import LogEntry
-from projections.projection import Series, Step, nothing
+from core.states import Job
+from projections.projection import Count, Move, Series, Step, nothing
 from projections.registry import PROJECTIONS
 from projections.rows import JobRow, Row, Unfoldable, encode, track
 
@@ -45,12 +46,22 @@ class Changes(Struct):
 
 
 _Counters = dict[str, dict[str, int]]
-_COUNTS: Final = {
-    event: tuple(one.counts[event] for one in PROJECTIONS if event in one.counts)
-    for event in {event for one in PROJECTIONS for event in one.counts}
-}
+_Functions = TypeVar("_Functions")
 
 
+def _by_event(
+    of_projections: Iterable[Mapping[type[AnyEvent], _Functions]],
+) -> dict[type[AnyEvent], tuple[_Functions, ...]]:
+    """What all projections have for each type of event."""
+    functions: defaultdict[type[AnyEvent], tuple[_Functions, ...]] = defaultdict(tuple)
+    for of_one in of_projections:
+        for event, function in of_one.items():
+            functions[event] += (function,)
+    return dict(functions)
+
+
+_COUNTS: Final = _by_event(one.counts for one in PROJECTIONS)
+_MEASURES: Final = _by_event(one.measures for one in PROJECTIONS)
 _PLACES: Final = tuple(one.places for one in PROJECTIONS if one.places is not nothing)
 _GAUGES: Final = tuple(one.gauges for one in PROJECTIONS if one.gauges is not nothing)
 _SERIES: Final = tuple(series for one in PROJECTIONS for series in one.series)
@@ -76,6 +87,7 @@ class Batch:
         self._horizon = horizon
         self._counters: _Counters = {}
         self._open = _Open()
+        self._moves: dict[tuple[type[AnyEvent], Job | None, Job], int] = {}  # In the open buckets.
 
     def add(self, entry: LogEntry) -> None:
         """Fold one more entry. Raises Unfoldable if it does not continue what came before it."""
@@ -86,18 +98,32 @@ class Batch:
         if before is None and type(entry.event) is Redacted:
             return  # The row went when the retention was over, and what it knew with it.
         self.rows[subject] = after = track(before, entry)
-        functions = _COUNTS.get(type(entry.event))
-        if functions is None or not isinstance(after, JobRow):
-            return
-        at_ms = entry.at_ms
-        step = Step(entry.event, at_ms, before if isinstance(before, JobRow) else None, after)
+        if type(after) is JobRow:
+            self._count(entry, before if type(before) is JobRow else None, after)
+
+    def _count(self, entry: LogEntry, before: JobRow | None, after: JobRow) -> None:
+        at_ms, event = entry.at_ms, type(entry.event)
         if not self._open.from_ms <= at_ms < self._open.to_ms:
+            self._close()
             self._open = self._opened(at_ms)
-        buckets = self._open.fields
-        for counts in functions:
-            for series, name, by in counts(step):
-                fields = buckets[series.name]
-                fields[name] = fields.get(name, 0) + by
+        move = (event, None if before is None else before.job, after.job)
+        self._moves[move] = self._moves.get(move, 0) + 1
+        if event in _MEASURES:
+            step = Step(entry.event, at_ms, before, after)
+            for measures in _MEASURES[event]:
+                self._raise(measures(step))
+
+    def _close(self) -> None:
+        """Count the moves of the open buckets."""
+        for move, times in self._moves.items():
+            for counts in _COUNTS.get(move[0], ()):
+                self._raise(counts(Move(*move)), times)
+        self._moves.clear()
+
+    def _raise(self, counts: Iterable[Count], times: int = 1) -> None:
+        for series, name, by in counts:
+            fields = self._open.fields[series.name]
+            fields[name] = fields.get(name, 0) + by * times
 
     def add_or_park(self, entry: LogEntry) -> None:
         """Fold one more entry; if it cannot be, park its subject and go on with the others."""
@@ -122,6 +148,7 @@ class Batch:
 
     def changes(self) -> Changes:
         """What the batch changes in the view."""
+        self._close()
         changes = Changes(
             parked=self.parked,
             added={

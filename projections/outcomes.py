@@ -1,15 +1,15 @@
 """Outcomes: how attempts and jobs ended, errors by their kind, by queue and model."""
 
 from core.events import AttemptFailed, AttemptLost, Cancelled, Completed, Expired, Failed
-from core.log import tag_of
+from core.log import tag_of, tag_of_type
 from projections.names import DAY_MS, HOUR_MS, by_queue
-from projections.projection import Count, Projection, Series, Step
+from projections.projection import Count, Move, Projection, Series, Step
 
 HOURLY = Series("outcomes", HOUR_MS, 7 * DAY_MS)
 
 
-def _ended(step: Step) -> tuple[Count, ...]:
-    return ((HOURLY, by_queue(step.after.job, tag_of(step.event)), 1),)
+def _ended(move: Move) -> tuple[Count, ...]:
+    return ((HOURLY, by_queue(move.after, tag_of_type(move.event)), 1),)
 
 
 def _went_wrong(step: Step) -> tuple[Count, ...]:
@@ -28,10 +28,8 @@ def _lost(step: Step) -> tuple[Count, ...]:
 OUTCOMES = Projection(
     name="outcomes",
     version=1,
-    counts={
-        Completed: _ended,
-        Cancelled: _ended,
-        Expired: _ended,
+    counts=dict.fromkeys((Completed, Cancelled, Expired), _ended),
+    measures={
         Failed: _went_wrong,
         AttemptFailed: _went_wrong,
         AttemptLost: _lost,

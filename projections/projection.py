@@ -1,16 +1,18 @@
 """What a projection is: pure functions with a name and a version.
 
-Of a row: the sorted sets that it stands in (`places`), and the gauges that count it (`gauges`). Of a
-step, which is one log entry of a job with the row before and after it: the counters that it raises (`counts`),
-each in a bucket of time.
+Of a row: the sorted sets that it stands in (`places`), and the gauges that count it (`gauges`). Of a job's
+log entry: the counters that it raises, each in a bucket of time. What follows from the states before and after
+it alone is a count of that move (`counts`): many jobs make the same move, and it is looked at once for all of
+them. What depends on when it was, or what the event says, is a count of that one step (`measures`).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from core.events import AnyEvent
+from core.states import Job
 from projections.rows import JobRow, Row
 
 
@@ -45,6 +47,14 @@ Gauge = tuple[str, str]  # A field that counts how many rows are so: the hash's 
 Count = tuple[Series, str, int]  # A field of a counter, and by how much it goes up.
 
 
+class Move(NamedTuple):
+    """From which state an event of some type brought a job to which."""
+
+    event: type[AnyEvent]
+    before: Job | None
+    after: Job
+
+
 class Step(Struct, frozen=True):
     """One log entry of a job, and what it did to it."""
 
@@ -66,5 +76,7 @@ class Projection(Struct, frozen=True, kw_only=True):
     version: int
     places: Callable[[Row], tuple[Place, ...]] = nothing
     gauges: Callable[[Row], tuple[Gauge, ...]] = nothing
-    counts: Mapping[type[AnyEvent], Callable[[Step], tuple[Count, ...]]] = {}  # By type of event.
+    # By type of event.
+    counts: Mapping[type[AnyEvent], Callable[[Move], tuple[Count, ...]]] = {}
+    measures: Mapping[type[AnyEvent], Callable[[Step], tuple[Count, ...]]] = {}
     series: tuple[Series, ...] = ()

@@ -9,7 +9,7 @@ from core import events
 from core.keys import LaneName
 from core.states import Job, Lane, Queued, Running, Scheduled, has_ended
 from projections.names import HOUR_MS, MINUTE_MS, by_queue
-from projections.projection import Count, Gauge, Place, Projection, Series, Step
+from projections.projection import Count, Gauge, Move, Place, Projection, Series, Step
 from projections.rows import JobRow, Row
 
 DEPTHS = "depths"
@@ -53,19 +53,19 @@ def _gauges(row: Row) -> tuple[Gauge, ...]:
     return ((DEPTHS, f"{row.job.queue}:{what}"),)
 
 
-def _arrived(step: Step) -> tuple[Count, ...]:
-    return ((PULSE, by_queue(step.after.job, "arrived"), 1),)
+def _arrived(move: Move) -> tuple[Count, ...]:
+    return ((PULSE, by_queue(move.after, "arrived"), 1),)
 
 
-def _claimed(step: Step) -> tuple[Count, ...]:
+def _finished(move: Move) -> tuple[Count, ...]:
+    return ((PULSE, by_queue(move.after, "finished"), 1),)
+
+
+def _waited(step: Step) -> tuple[Count, ...]:
     return _took(step, Queued, "wait")
 
 
-def _finished(step: Step) -> tuple[Count, ...]:
-    return ((PULSE, by_queue(step.after.job, "finished"), 1), *_took(step, Running, "run"))
-
-
-def _attempted(step: Step) -> tuple[Count, ...]:
+def _ran(step: Step) -> tuple[Count, ...]:
     return _took(step, Running, "run")
 
 
@@ -106,12 +106,17 @@ QUEUES = Projection(
     counts={
         events.Submitted: _arrived,
         events.Requeued: _arrived,
-        events.Claimed: _claimed,
-        events.AttemptFailed: _attempted,
         events.Completed: _finished,
         events.Failed: _finished,
         events.Cancelled: _finished,
         events.Expired: _finished,
+    },
+    measures={
+        events.Claimed: _waited,
+        events.AttemptFailed: _ran,
+        events.Completed: _ran,
+        events.Failed: _ran,
+        events.Cancelled: _ran,
     },
     series=(PULSE,),
 )

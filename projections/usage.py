@@ -2,29 +2,31 @@
 
 from core.events import Completed, Failed, Requeued, Submitted
 from projections.names import DAY_MS, by_tenant
-from projections.projection import Count, Projection, Series, Step
+from projections.projection import Count, Move, Projection, Series, Step
 
 DAILY = Series("usage", DAY_MS, 400 * DAY_MS)
 
 
-def _requested(step: Step) -> tuple[Count, ...]:
-    return ((DAILY, by_tenant(step.after.job, "requests"), 1),)
+def _requested(move: Move) -> tuple[Count, ...]:
+    return ((DAILY, by_tenant(move.after, "requests"), 1),)
 
 
-def _completed(step: Step) -> tuple[Count, ...]:
-    completed = (DAILY, by_tenant(step.after.job, "completed"), 1)
+def _completed(move: Move) -> tuple[Count, ...]:
+    return ((DAILY, by_tenant(move.after, "completed"), 1),)
+
+
+def _used(step: Step) -> tuple[Count, ...]:
     if not isinstance(step.event, Completed) or step.event.usage is None:
-        return (completed,)
+        return ()
     used = step.event.usage
     return (
-        completed,
         (DAILY, by_tenant(step.after.job, "prompt_tokens"), used.prompt_tokens),
         (DAILY, by_tenant(step.after.job, "completion_tokens"), used.completion_tokens),
     )
 
 
-def _failed(step: Step) -> tuple[Count, ...]:
-    return ((DAILY, by_tenant(step.after.job, "failed"), 1),)
+def _failed(move: Move) -> tuple[Count, ...]:
+    return ((DAILY, by_tenant(move.after, "failed"), 1),)
 
 
 USAGE = Projection(
@@ -36,5 +38,6 @@ USAGE = Projection(
         Completed: _completed,
         Failed: _failed,
     },
+    measures={Completed: _used},
     series=(DAILY,),
 )

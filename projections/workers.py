@@ -1,10 +1,10 @@
 """Workers: what each runs now, and what it has done. What it is, its row says."""
 
 from core import events
-from core.log import tag_of
+from core.log import tag_of_type
 from core.states import Running
 from projections.names import DAY_MS, HOUR_MS
-from projections.projection import Count, Place, Projection, Series, Step
+from projections.projection import Count, Move, Place, Projection, Series
 from projections.rows import JobRow, Row
 
 RUNNING = "running:"
@@ -22,12 +22,11 @@ def _places(row: Row) -> tuple[Place, ...]:
     return ()
 
 
-def _ended(step: Step) -> tuple[Count, ...]:
+def _ended(move: Move) -> tuple[Count, ...]:
     """How the attempt of a running job ended, for the worker that had it."""
-    before = step.before
-    if before is None or type(before.job) is not Running:
+    if type(move.before) is not Running:
         return ()
-    return ((DONE, f"{tag_of(step.event)}:{before.job.worker}", 1),)
+    return ((DONE, f"{tag_of_type(move.event)}:{move.before.worker}", 1),)
 
 
 WORKERS = Projection(
