@@ -1,27 +1,28 @@
 """What metrics and the lines of jobs cost: the engine and a gateway, with and without.
 
-    python -m benchmarks.watching --rounds 15
-    python -m benchmarks.watching --only gateway      one part: engine or gateway
+    python -m benchmarks.watching
+    python -m benchmarks.watching --only engine --rounds 60      one part: engine or gateway
 
 Rounds alternate between neither, metrics alone (LOG_LEVEL=error) and both (LOG_LEVEL=info, LOG_FORMAT=json),
 which is what roles do by default. What is shown are medians; in brackets, the median of each figure's part
 of that with neither in the same round, as a shared machine is slower in one minute than in the next.
 
-The engine's jobs are no-ops, so that all there is besides is the engine; its CPU time is that of the
-submitting or the working process less what it takes to start. The gateway is an API, a worker and a Redis
+The engine's jobs are no-ops, so that all there is besides is the engine; one process submits some thousands
+of them and works on them, once each way in each round, and its own CPU time is what they cost. The gateway is an API, a worker and a Redis
 that appends to disk, asked for chat completions by wrk, in front of a server that answers at once; lines go
 to a file. CPU time says something also on a machine that is busy with something else.
 """
 
 import argparse
 import json
-import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Final
 
 import httpx
@@ -34,9 +35,9 @@ from benchmarks.load import has_wrk, warm_up
 from benchmarks.roles import RESPOOL
 from benchmarks.server import BenchmarkRedis
 
-PEER: Final = Path(__file__).parent / "peers" / "respool_peer.py"
+ENGINE: Final = Path(__file__).parent / "peers" / "respool_watched.py"
 UNWATCHED: Final = (sys.executable, "-m", "benchmarks.unwatched")
-FEW, MANY = 1_000, 21_000  # What both have in common is no cost of a job.
+JOBS: Final = 3_000
 MODES: Final = {"neither": None, "metrics": "error", "metrics and lines": "info"}
 SCRAPES: Final = 50
 SCRAPE_EVERY_SECONDS: Final = 15  # As deploy/prometheus/prometheus.yml has it.
@@ -91,44 +92,25 @@ def _cell(rounds: list[Measured], without: list[Measured], what: str) -> str:
 def engine(stack: ExitStack) -> Callable[[str], Measured]:
     """The engine alone: submissions from 64 tasks, and no-op jobs through one worker."""
     redis = stack.enter_context(BenchmarkRedis())
-    return lambda mode: _engine_round(redis, MODES[mode])
+    command = [sys.executable, str(ENGINE), redis.url, str(JOBS)]
+    itself = stack.enter_context(
+        subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
+    )
 
-
-def _engine_round(redis: BenchmarkRedis, level: str | None) -> Measured:
-    cpu: dict[str, list[float]] = {"submit": [], "work": []}
-    rates: dict[str, float] = {}
-    for jobs in (FEW, MANY):
+    def measure(mode: str) -> Measured:
+        assert itself.stdin is not None
+        assert itself.stdout is not None
         redis.empty()
-        for what, costs in cpu.items():
-            seconds, rates[what] = _run(redis.url, what, jobs, level)
-            costs.append(seconds)
-    submit, work = ((many - few) / (MANY - FEW) * 1e6 for few, many in cpu.values())
-    return {
-        "CPU of a submission, µs": submit,
-        "CPU of a job in its worker, µs": work,
-        "submits/s": rates["submit"],
-        "jobs/s": rates["work"],
-    }
+        print(MODES[mode] or "", file=itself.stdin, flush=True)
+        line = itself.stdout.readline()
+        if not line:
+            raise SystemExit(f"the engine failed; run {' '.join(command)} to see why")
+        measured: Measured = json.loads(line)
+        return measured
 
-
-def _run(url: str, what: str, jobs: int, level: str | None) -> tuple[float, float]:
-    """The CPU seconds of one run of the peer, and how many jobs a second it counted."""
-    environment = {name: value for name, value in os.environ.items() if name != "WATCHED"}
-    if level is not None:
-        environment["WATCHED"] = level
-    arguments = [sys.executable, str(PEER), what, url, str(jobs)]
-    with tempfile.TemporaryFile("w+") as output:
-        streams = [
-            (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
-            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-        ]
-        child = os.posix_spawn(sys.executable, arguments, environment, file_actions=streams)
-        _, status, used = os.wait4(child, 0)
-        output.seek(0)
-        [line] = [line for line in output if line.startswith("{")]
-    if status != 0:
-        raise SystemExit(f"{what} failed; run {' '.join(arguments)} to see why")
-    return used.ru_utime + used.ru_stime, float(json.loads(line)["per_second"])
+    for mode in MODES:  # What comes first is slower.
+        measure(mode)
+    return measure
 
 
 class Gateway(Struct, frozen=True):

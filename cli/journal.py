@@ -4,9 +4,9 @@ The names are the guide's: `job_id`, `model`, `queue_size`. What a client sent, 
 line unless LOG_CONTENT is true, and neither is the text of an error: an inference server may quote there
 what it was asked.
 
-Lines are written some at a time, 50 ms after the first of them, past structlog's processors: a job has two in
-its worker, and through those each would cost two thirds of what the job itself does. `benchmarks/watching.py`
-measures it. A line's time is that of its event, by Redis's clock; its `queue_size` is of when it was written.
+Lines are made and written some at a time, 50 ms after the first of them, past structlog's processors: a job has
+two in its worker, and through those each would cost two thirds of what the job itself does.
+`benchmarks/watching.py` measures it. A line's time is that of its event, by Redis's clock; its `queue_size` is of when it was written.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -83,7 +83,16 @@ class Line(Struct, omit_defaults=True, gc=False):
     span_id: str | None = None
 
 
-Mark = Callable[[Line], object]
+Marks = Mapping[str, str]  # What else a line says, by the names of its fields.
+Mark = Callable[[], Marks]
+
+
+class Noted(NamedTuple):
+    """A change, and what only its moment knows."""
+
+    change: Change
+    traceparent: str | None  # Of the job that the task runs.
+    marks: tuple[Marks, ...]
 
 
 class Journal:
@@ -101,7 +110,7 @@ class Journal:
     ) -> None:
         """`sizes` says how many jobs wait in some queues. It must not raise: what it leaves out is not said.
 
-        `only_trouble` leaves out what is in order; `marks` add to what a line says.
+        `only_trouble` leaves out what is in order; `marks` are asked at the time of the change.
         """
         self._write = write
         self._sizes = sizes
@@ -109,29 +118,29 @@ class Journal:
         self._only_trouble = only_trouble
         self._with_content = with_content
         self._marks = marks
-        self._lines: list[Line] = []  # That are to be written soon.
+        self._noted: list[Noted] = []  # What is to be written soon.
         self._telling: asyncio.Task[None] | None = None
 
     def note(self, change: Change) -> None:
         """Write a line for each event of a change, soon."""
-        for event, log_id in zip(change.events, change.log_ids, strict=False):
-            is_trouble = type(event) in _OF_OPERATORS
-            if is_trouble or not self._only_trouble:
-                if not self._lines:
-                    asyncio.get_running_loop().call_later(_SOON_SECONDS, self._tell)
-                self._lines.append(self._line(change, event, log_id, is_trouble))
+        if self._only_trouble and not any(type(event) in _OF_OPERATORS for event in change.events):
+            return
+        if not self._noted:
+            asyncio.get_running_loop().call_later(_SOON_SECONDS, self._tell)
+        marks = tuple([mark() for mark in self._marks]) if self._marks else ()
+        self._noted.append(Noted(change, JOB_TRACEPARENT.get(), marks))
 
     def _tell(self) -> None:
         self._telling = asyncio.get_running_loop().create_task(self.settle())
 
     async def settle(self) -> None:
         """Write what there is, with how many jobs wait in each queue by now."""
-        if not self._lines:
+        if not self._noted:
             return
         sizes: Mapping[str, int] = {}
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                sizes = await self._sizes({line.queue for line in self._lines})
+                sizes = await self._sizes({noted.change.after.queue for noted in self._noted})
         except TimeoutError:
             pass  # A line without a size is better than none.
         finally:
@@ -139,32 +148,38 @@ class Journal:
 
     def flush(self, sizes: Mapping[str, int] = MappingProxyType({})) -> None:
         """Write what there is now."""
-        lines, self._lines = self._lines, []
-        for line in lines:
-            line.queue_size = sizes.get(line.queue)
+        all_noted, self._noted = self._noted, []
+        lines = [
+            self._line(noted, event, log_id, sizes)
+            for noted in all_noted
+            for event, log_id in zip(noted.change.events, noted.change.log_ids, strict=False)
+            if not self._only_trouble or type(event) in _OF_OPERATORS
+        ]
         if lines:
             self._write(self._render(lines))
 
-    def _line(self, change: Change, event: JobEvent, log_id: str, is_trouble: bool) -> Line:
-        job = change.after
+    def _line(self, noted: Noted, event: JobEvent, log_id: str, sizes: Mapping[str, int]) -> Line:
+        job, kind = noted.change.after, type(event)
         line = Line(
-            _WORDS[type(event)],
-            "warning" if is_trouble else "info",
+            _WORDS[kind],
+            "warning" if kind in _OF_OPERATORS else "info",
             _rfc3339(log_id.partition("-")[0]),
             LOGGER,
-            change.job_id,
+            noted.change.job_id,
             job.model,
             job.queue,
+            sizes.get(job.queue),
         )
-        if (add := _PARTICULARS.get(type(event))) is not None:
+        if (add := _PARTICULARS.get(kind)) is not None:
             add(line, event)
         if self._with_content:
             _add_content(line, event)
-        traceparent = event.traceparent if type(event) is Submitted else JOB_TRACEPARENT.get()
+        traceparent = event.traceparent if type(event) is Submitted else noted.traceparent
         if traceparent is not None:
             line.trace_id = trace_id_in(traceparent)
-        for mark in self._marks:
-            mark(line)
+        for marks in noted.marks:
+            for name, value in marks.items():
+                setattr(line, name, value)
         return line
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cli.figures import JobFigures
-from cli.journal import Journal, Line, Mark
+from cli.journal import Journal, Mark, Marks
 from cli.logs import write_lines
 from cli.telemetry import with_trace
 from core.change import Change
@@ -60,10 +60,9 @@ async def _waiting(store: EventStore, queues: Collection[str]) -> dict[str, int]
         return {}
 
 
-def with_span(line: Line) -> None:
+def with_span() -> Marks:
     """Mark a line with the span that it was written in."""
-    span = with_trace(None, "", {})
-    line.trace_id, line.span_id = span.get("trace_id", line.trace_id), span.get("span_id")
+    return with_trace(None, "", {})
 
 
 def marks_of(tracer: "Tracer | None") -> tuple[Mark, ...]:

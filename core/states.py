@@ -22,7 +22,9 @@ class Lane(StrEnum):
     LOW = "low"
 
 
-class _State(Struct, frozen=True, kw_only=True, tag_field="status", omit_defaults=True, cache_hash=True):
+class _State(
+    Struct, frozen=True, kw_only=True, tag_field="status", omit_defaults=True, cache_hash=True
+):
     """What is known of a job in every state."""
 
     version: Ordinal  # How many events it has.

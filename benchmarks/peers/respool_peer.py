@@ -1,7 +1,6 @@
 """Respool itself, by the same stopwatch: every transition an event, no-op jobs through a real worker."""
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -38,40 +37,40 @@ MODEL = "noop"
 
 
 def submit(redis_url: str, jobs: int) -> Timed:
-    async def run() -> Timed:
-        client = connect(redis_url)
-        await migrate(client)
-        store = EventStore(client, 1, Bounds(waiting_max=JOBS_MAX))
-        request = Raw(f'"{REQUEST}"'.encode())
-        numbers, now_ms = iter(range(jobs)), time.time_ns() // 1_000_000
+    return run_loop(submit_jobs(redis_url, jobs))
 
-        async def send() -> None:
-            submitted = Submitted(
-                queue="default",
-                model=MODEL,
-                tenant="default",
-                request=request,
-                timeout_ms=60_000,
-                attempts_max=3,
-            )
-            await store.submit(job_id(now_ms, next(numbers) % 2**RANDOM_BITS, 0), submitted)
 
-        async with _watched(store):
-            timed = await submit_from_tasks(jobs, send)
-        await client.aclose()
-        return timed
+async def submit_jobs(redis_url: str, jobs: int, level: LogLevel | None = None) -> Timed:
+    client = connect(redis_url)
+    await migrate(client)
+    store = EventStore(client, 1, Bounds(waiting_max=JOBS_MAX))
+    request = Raw(f'"{REQUEST}"'.encode())
+    numbers, now_ms = iter(range(jobs)), time.time_ns() // 1_000_000
 
-    return run_loop(run())
+    async def send() -> None:
+        submitted = Submitted(
+            queue="default",
+            model=MODEL,
+            tenant="default",
+            request=request,
+            timeout_ms=60_000,
+            attempts_max=3,
+        )
+        await store.submit(job_id(now_ms, next(numbers) % 2**RANDOM_BITS, 0), submitted)
+
+    async with _watched(store, level):
+        timed = await submit_from_tasks(jobs, send)
+    await client.aclose()
+    return timed
 
 
 @asynccontextmanager
-async def _watched(store: EventStore) -> AsyncIterator[Waited | None]:
-    """Have it counted and logged as in a role's process, if WATCHED says at which LOG_LEVEL."""
-    level = os.environ.get("WATCHED")
+async def _watched(store: EventStore, level: LogLevel | None) -> AsyncIterator[Waited | None]:
+    """Have it counted and logged as in a role's process with that LOG_LEVEL, if there is one."""
     if level is None:
         yield None
         return
-    settings = Settings(log_format=LogFormat.JSON, log_level=LogLevel(level))
+    settings = Settings(log_format=LogFormat.JSON, log_level=level)
     async with watching(store, settings) as figures:
         yield figures.waited
 
@@ -96,15 +95,15 @@ class NoOp:
 
 
 def work(redis_url: str, jobs: int) -> Timed:
+    return run_loop(work_jobs(redis_url, jobs))
+
+
+async def work_jobs(redis_url: str, jobs: int, level: LogLevel | None = None) -> Timed:
     backlog = Backlog(
         redis_url, jobs, unfinished=f"XLEN respool:{{0}}:ready:normal:default:{MODEL}"
     )
-
-    async def run() -> Timed:
-        async with a_worker(redis_url, NoOp(backlog)) as worker:
-            return await backlog.time_task(worker.run(Stop()))
-
-    return run_loop(run())
+    async with a_worker(redis_url, NoOp(backlog), level) as worker:
+        return await backlog.time_task(worker.run(Stop()))
 
 
 def work_some(redis_url: str, jobs: int) -> None:
@@ -140,7 +139,9 @@ class Some:
 
 
 @asynccontextmanager
-async def a_worker(redis_url: str, upstream: Any) -> AsyncIterator[Worker]:
+async def a_worker(
+    redis_url: str, upstream: Any, level: LogLevel | None = None
+) -> AsyncIterator[Worker]:
     client, lease_client = connect(redis_url), connect(redis_url)
     store = EventStore(client, 1, Bounds(patience_seconds=LEASE_SECONDS))
     identity = Identity(
@@ -155,7 +156,7 @@ async def a_worker(redis_url: str, upstream: Any) -> AsyncIterator[Worker]:
     with exporting_spans("benchmark") as tracer:
         spans = spans_of(tracer, identity, upstream)
         bells = Bells(client)
-        async with _watched(store) as waited:
+        async with _watched(store, level) as waited:
             yield Worker(identity, store, lease_client, bells, upstream, limits, spans, waited)
     await client.aclose()
     await lease_client.aclose()

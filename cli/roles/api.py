@@ -13,7 +13,7 @@ from structlog.contextvars import get_contextvars
 from api.app import PATIENCE_SECONDS, create_app
 from api.front import REQUEST_ID
 from api.metrics import RequestFigures
-from cli.journal import Line
+from cli.journal import Marks
 from cli.metrics import RequestTallies, api_exposition
 from cli.opening import open_store, patiently
 from cli.process import (
@@ -127,6 +127,7 @@ def _traced(app: ASGIApp, tracer: "Tracer | None") -> ASGIApp:
     return RequestSpans(app, tracer)
 
 
-def _with_request(line: Line) -> None:
+def _with_request() -> Marks:
     """Mark a line with the id of the request that it comes of."""
-    line.request_id = get_contextvars().get(REQUEST_ID)
+    request_id = get_contextvars().get(REQUEST_ID)
+    return {} if request_id is None else {"request_id": request_id}

@@ -35,7 +35,9 @@ NOTHING = Derived({}, {}, None, None, None)
 def derived(row: Row, log_ids: Sequence[str]) -> Derived:
     """What should be there of a subject; `log_ids` are those of its versions."""
     state = row.job if isinstance(row, JobRow) else _state(row)
-    head = _head_of(state) | dict(zip(_versions(len(log_ids)), map(str.encode, log_ids), strict=True))
+    head = _head_of(state) | dict(
+        zip(_versions(len(log_ids)), map(str.encode, log_ids), strict=True)
+    )
     timers: dict[str, int] = {}
     lane = worker = None
     if isinstance(row, JobRow):
