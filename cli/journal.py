@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -87,7 +87,7 @@ Marks = Mapping[str, str]  # What else a line says, by the names of its fields.
 Mark = Callable[[], Marks]
 
 
-class Noted(NamedTuple):
+class Noted(Struct, frozen=True, gc=False):
     """A change, and what only its moment knows."""
 
     change: Change
@@ -150,9 +150,9 @@ class Journal:
         """Write what there is now."""
         all_noted, self._noted = self._noted, []
         lines = [
-            self._line(noted, event, log_id, sizes)
+            self._line(noted, event, noted.change.log_ids[number], sizes)
             for noted in all_noted
-            for event, log_id in zip(noted.change.events, noted.change.log_ids, strict=False)
+            for number, event in enumerate(noted.change.events)
             if not self._only_trouble or type(event) in _OF_OPERATORS
         ]
         if lines:
