@@ -1,7 +1,9 @@
 """Groups of commands that import a command when it is called: a client's calls start in a quarter of the time."""
 
 import importlib
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -25,6 +27,17 @@ class LazyGroup(click.Group):
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, name = place.partition(":")
-        command = getattr(importlib.import_module(module), name)
+        with _ended_by_ctrl_c():
+            command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command), place
         return command
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Imports are not made for KeyboardInterrupt: it would come out of some as another error, with a stack trace."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

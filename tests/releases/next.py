@@ -51,9 +51,11 @@ CHANGES: Final = (
     Change("core/states.py", "    tenant: str\n", "    tenant: str\n    region: str\n"),
     Change(
         "core/job.py",
-        '"tenant": event.tenant,',
-        '"tenant": event.tenant,\n        "region": event.region,',
+        "        event.tenant,\n",
+        "        event.tenant,\n        event.region,\n",
     ),
+    Change("core/job.py", "    tenant: str,\n", "    tenant: str,\n    region: str,\n"),
+    Change("core/job.py", '"tenant": tenant,', '"tenant": tenant, "region": region,'),
     Change(
         "api/submission.py",
         "tenant=caller.tenant,\n",
